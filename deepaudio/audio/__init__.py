@@ -1,0 +1,28 @@
+"""Sound files and the front end that models listen through."""
+
+from deepaudio.audio._files import AudioError, duration, iter_blocks, read, read_span
+from deepaudio.audio._resample import mono, resample
+from deepaudio.audio._spectrogram import (
+    LogMelConfig,
+    log_mel,
+    mel_filters,
+    mel_frequencies,
+    mel_spectrogram,
+    stft,
+)
+
+__all__ = [
+    "AudioError",
+    "LogMelConfig",
+    "duration",
+    "iter_blocks",
+    "log_mel",
+    "mel_filters",
+    "mel_frequencies",
+    "mel_spectrogram",
+    "mono",
+    "read",
+    "read_span",
+    "resample",
+    "stft",
+]
