@@ -1,0 +1,18 @@
+"""Corpora, labels, augmentation and input pipelines."""
+
+from deepaudio.data._maestro import read_maestro
+from deepaudio.data._maps import read_maps, read_maps_text
+from deepaudio.data._recording import Recording
+from deepaudio.data._truth import read_truth
+from deepaudio.data.notes import Notes, read_midi, write_midi
+
+__all__ = [
+    "Notes",
+    "Recording",
+    "read_maestro",
+    "read_maps",
+    "read_maps_text",
+    "read_midi",
+    "read_truth",
+    "write_midi",
+]
