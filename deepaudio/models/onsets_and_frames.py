@@ -1,0 +1,153 @@
+"""Onsets and Frames (Hawthorne et al. 2018, arXiv 1710.11153) and its follow-up's sizes.
+
+A convolutional stack reads the log-mel spectrogram; one head predicts where notes begin, and a
+second predicts which keys sound, given the first's opinion. The follow-up (arXiv 1810.12247) adds
+a head for note ends and larger layers.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from deepaudio.models._layers import BiLSTM, Dtype, max_pool_frequency
+
+NUM_KEYS = 88
+
+
+class Logits(NamedTuple):
+    """What the network says of every key at every frame.
+
+    Attributes:
+        onsets: (batch, frames, 88) float32 logits, or None for a frame-only model.
+        frames: (batch, frames, 88) float32 logits.
+        offsets: (batch, frames, 88) float32 logits, or None without an offset head.
+        velocities: (batch, frames, 88) float32 values, 1 being the loudest; None without a head.
+    """
+
+    onsets: jax.Array | None
+    frames: jax.Array
+    offsets: jax.Array | None
+    velocities: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class OnsetsAndFramesConfig:
+    """Sizes of the network; the defaults are the paper's (section 3 and its released code).
+
+    Attributes:
+        num_bands: Mel bands of the input.
+        channels: Channels of the three convolutions.
+        pools: Frequency pooling after each convolution; 1 pools nothing.
+        dense_units: Units of the dense layer that ends a stack.
+        lstm_units: Hidden units a direction of every recurrent layer.
+        conv_dropout: Share of a pooled layer's outputs dropped in training.
+        dense_dropout: Share of the dense layer's outputs dropped in training.
+        shared_stack: One acoustic stack for all heads, not one a head.
+        onset_head: Whether onsets are predicted; off is the paper's frame-only ablation.
+        offset_head: Whether note ends are predicted (the follow-up).
+        velocity_head: Whether velocities are predicted.
+        stop_gradient: Whether the frame loss leaves the onset and offset heads alone.
+    """
+
+    num_bands: int = 229
+    channels: tuple[int, int, int] = (32, 32, 64)
+    pools: tuple[int, int, int] = (1, 2, 2)
+    dense_units: int = 512
+    lstm_units: int = 128
+    conv_dropout: float = 0.25
+    dense_dropout: float = 0.5
+    shared_stack: bool = False
+    onset_head: bool = True
+    offset_head: bool = False
+    velocity_head: bool = True
+    stop_gradient: bool = False
+
+
+class AcousticStack(nn.Module):
+    """Three convolutions, frequency pooling and a dense layer, frame by frame."""
+
+    config: OnsetsAndFramesConfig
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, spectrogram: jax.Array, *, train: bool) -> jax.Array:
+        """(batch, frames, bands) -> (batch, frames, dense_units)."""
+        config = self.config
+        x = spectrogram[..., None].astype(self.dtype)
+        for channels, pool in zip(config.channels, config.pools, strict=True):
+            # Batch norm's offset stands in for the convolution's bias.
+            x = nn.Conv(channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
+            x = nn.BatchNorm(use_running_average=not train, momentum=0.99, dtype=self.dtype)(x)
+            x = nn.relu(x)
+            if pool > 1:
+                x = max_pool_frequency(x, pool)
+                x = nn.Dropout(config.conv_dropout, deterministic=not train)(x)
+        x = x.reshape(*x.shape[:2], -1)
+        x = nn.relu(nn.Dense(config.dense_units, dtype=self.dtype)(x))
+        return nn.Dropout(config.dense_dropout, deterministic=not train)(x)
+
+
+class OnsetsAndFrames(nn.Module):
+    """The whole network.
+
+    Attributes:
+        config: Sizes.
+        dtype: Dtype of the arithmetic; parameters and logits are float32.
+    """
+
+    config: OnsetsAndFramesConfig
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, spectrogram: jax.Array, *, train: bool) -> Logits:
+        """Predicts logits for every key at every frame.
+
+        Args:
+            spectrogram: (batch, frames, num_bands) float32 log-mel, scaled so that silence is 0.
+            train: Whether dropout is on (needs the rng `dropout`) and batch norm uses the batch's
+                statistics (updates the collection `batch_stats`).
+
+        Returns:
+            `Logits`.
+
+        Raises:
+            ValueError: If the number of bands is not the configuration's.
+        """
+        config = self.config
+        if spectrogram.shape[-1] != config.num_bands:
+            raise ValueError(f"{spectrogram.shape=} must end in {config.num_bands=}")
+        shared = AcousticStack(config, self.dtype, name="stack") if config.shared_stack else None
+        shared_features = shared(spectrogram, train=train) if shared else None
+
+        def features(name):
+            if shared is not None:
+                return shared_features
+            return AcousticStack(config, self.dtype, name=f"{name}_stack")(spectrogram, train=train)
+
+        def recurrent(x, name):
+            return BiLSTM(config.lstm_units, self.dtype, name=f"{name}_lstm")(x)
+
+        onsets = offsets = velocities = None
+        joined = []
+        if config.onset_head:
+            onsets = self._keys(recurrent(features("onset"), "onset"), "onset")
+            joined.append(onsets)
+        if config.offset_head:
+            offsets = self._keys(recurrent(features("offset"), "offset"), "offset")
+            joined.append(offsets)
+        joined = [nn.sigmoid(logits) for logits in joined]
+        if config.stop_gradient:
+            joined = [jax.lax.stop_gradient(probabilities) for probabilities in joined]
+        activation = nn.sigmoid(self._keys(features("frame"), "activation"))
+        combined = jnp.concatenate([*joined, activation], axis=-1)
+        frames = self._keys(recurrent(combined, "frame"), "frame")
+        if config.velocity_head:
+            velocities = self._keys(features("velocity"), "velocity")
+        return Logits(onsets, frames, offsets, velocities)
+
+    def _keys(self, x, name):
+        logits = nn.Dense(NUM_KEYS, dtype=self.dtype, name=f"{name}_keys")(x)
+        return logits.astype(jnp.float32)

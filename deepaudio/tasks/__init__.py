@@ -1,0 +1,1 @@
+"""Tasks: from a batch to a loss, from sound to predictions."""

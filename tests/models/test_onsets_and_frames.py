@@ -1,0 +1,168 @@
+"""The network against the published table, and its layers against brute force."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepaudio.models import OnsetsAndFrames, OnsetsAndFramesConfig
+from deepaudio.models._layers import BiLSTM, max_pool_frequency
+
+TINY = OnsetsAndFramesConfig(
+    num_bands=16, channels=(2, 3, 4), dense_units=8, lstm_units=5, offset_head=True
+)
+
+
+def _variables(config):
+    network = OnsetsAndFrames(config)
+    spectrogram = jnp.zeros((1, 3, config.num_bands))
+    key = jax.random.key(0)
+    return jax.eval_shape(lambda key: network.init(key, spectrogram, train=False), key)
+
+
+def _count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _stack_parameters(channels, dense):
+    first, second, third = channels
+    kernels = 9 * (first + first * second + second * third)
+    norms = 2 * sum(channels)
+    return kernels + norms + (229 // 2 // 2) * third * dense + dense
+
+
+def _lstm_parameters(inputs, units):
+    return 2 * 4 * (inputs * units + units * units + units)
+
+
+def _keys_parameters(inputs):
+    return inputs * 88 + 88
+
+
+def test_parameter_count_of_the_paper():
+    # Three stacks 32/32/64 -> 512; BiLSTM 128 on onsets and on [onset, activation].
+    expected = (
+        3 * _stack_parameters((32, 32, 64), 512)
+        + _lstm_parameters(512, 128)
+        + _lstm_parameters(2 * 88, 128)
+        + 2 * _keys_parameters(256)  # onsets, frames
+        + 2 * _keys_parameters(512)  # activation, velocities
+    )
+    assert _count(_variables(OnsetsAndFramesConfig())["params"]) == expected
+
+
+def test_parameter_count_of_the_follow_up():
+    config = OnsetsAndFramesConfig(
+        channels=(48, 48, 96), dense_units=768, lstm_units=256, offset_head=True
+    )
+    expected = (
+        4 * _stack_parameters((48, 48, 96), 768)
+        + 2 * _lstm_parameters(768, 256)
+        + _lstm_parameters(3 * 88, 256)
+        + 3 * _keys_parameters(512)
+        + 2 * _keys_parameters(768)
+    )
+    assert _count(_variables(config)["params"]) == expected
+
+
+def test_a_shared_stack_is_one_stack():
+    shared = _variables(dataclasses.replace(TINY, shared_stack=True))["params"]
+    separate = _variables(TINY)["params"]
+    assert sum("stack" in name for name in shared) == 1
+    assert sum("stack" in name for name in separate) == 4
+
+
+def _frame_gradient(config):
+    """The gradient of the frame logits' sum, by module."""
+    network = OnsetsAndFrames(config)
+    spectrogram = jax.random.uniform(jax.random.key(1), (2, 6, config.num_bands))
+    variables = network.init(jax.random.key(0), spectrogram, train=False)
+
+    def frames(params):
+        return network.apply({**variables, "params": params}, spectrogram, train=False).frames.sum()
+
+    gradient = jax.grad(frames)(variables["params"])
+    return {
+        name: float(sum(jnp.abs(g).sum() for g in jax.tree.leaves(tree)))
+        for name, tree in gradient.items()
+    }
+
+
+def test_frames_are_conditioned_on_onsets_and_offsets():
+    gradient = _frame_gradient(TINY)
+    assert gradient["onset_lstm"] > 0
+    assert gradient["offset_lstm"] > 0
+    assert gradient["velocity_keys"] == 0
+
+
+def test_stopped_gradient_leaves_the_other_heads_alone():
+    gradient = _frame_gradient(dataclasses.replace(TINY, stop_gradient=True))
+    assert gradient["onset_lstm"] == gradient["offset_lstm"] == gradient["onset_stack"] == 0
+    assert gradient["frame_stack"] > 0
+
+
+def test_frames_only_has_no_other_head():
+    config = dataclasses.replace(TINY, onset_head=False, offset_head=False, velocity_head=False)
+    network = OnsetsAndFrames(config)
+    spectrogram = jnp.zeros((1, 4, 16))
+    variables = network.init(jax.random.key(0), spectrogram, train=False)
+    logits = network.apply(variables, spectrogram, train=False)
+    assert logits.onsets is None and logits.offsets is None and logits.velocities is None
+    assert logits.frames.shape == (1, 4, 88)
+
+
+def test_wrong_number_of_bands_is_said():
+    with pytest.raises(ValueError, match="num_bands"):
+        OnsetsAndFrames(TINY).init(jax.random.key(0), jnp.zeros((1, 4, 15)), train=False)
+
+
+@pytest.mark.parametrize(("bands", "size"), [(12, 2), (13, 2), (11, 3)])
+def test_max_pool_is_the_maximum_of_windows(bands, size, rng):
+    x = rng.standard_normal((2, 3, bands, 4)).astype(np.float32)
+    expected = np.stack(
+        [x[:, :, i * size : (i + 1) * size].max(axis=2) for i in range(bands // size)], axis=2
+    )
+    np.testing.assert_array_equal(max_pool_frequency(jnp.asarray(x), size), expected)
+
+
+def _reference_lstm(x, input_kernel, recurrent_kernel, bias):
+    """One direction of one sequence, from the equations."""
+
+    def sigmoid(z):
+        return 1.0 / (1.0 + np.exp(-z))
+
+    units = recurrent_kernel.shape[0]
+    hidden, cell, outputs = np.zeros(units), np.zeros(units), []
+    for frame in x.astype(np.float64):
+        i, f, g, o = np.split(frame @ input_kernel + hidden @ recurrent_kernel + bias, 4)
+        cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+        hidden = sigmoid(o) * np.tanh(cell)
+        outputs.append(hidden)
+    return np.array(outputs)
+
+
+def test_lstm_follows_its_equations_in_both_directions(rng):
+    x = rng.standard_normal((2, 7, 3)).astype(np.float32)
+    layer = BiLSTM(5)
+    variables = layer.init(jax.random.key(0), jnp.asarray(x))
+    params = {name: np.asarray(value, np.float64) for name, value in variables["params"].items()}
+    outputs = layer.apply(variables, jnp.asarray(x))
+    for row in range(2):
+        pairs = [
+            (params["input_kernel"][d], params["recurrent_kernel"][d], params["bias"][d])
+            for d in (0, 1)
+        ]
+        forward = _reference_lstm(x[row], *pairs[0])
+        backward = _reference_lstm(x[row, ::-1], *pairs[1])[::-1]
+        expected = np.concatenate([forward, backward], axis=1)
+        np.testing.assert_allclose(outputs[row], expected, atol=1e-6)
+
+
+def test_lstm_starts_remembering_and_orthogonal():
+    params = BiLSTM(4).init(jax.random.key(0), jnp.zeros((1, 2, 3)))["params"]
+    np.testing.assert_array_equal(params["bias"][0], np.repeat([0.0, 1.0, 0.0, 0.0], 4))
+    for direction in (0, 1):
+        for block in np.split(np.asarray(params["recurrent_kernel"][direction]), 4, axis=1):
+            np.testing.assert_allclose(block.T @ block, np.eye(4), atol=1e-5)
