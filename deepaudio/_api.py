@@ -1,0 +1,81 @@
+"""The public Python functions: what the command does, on arrays."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from deepaudio.data.notes import Notes
+from deepaudio.tasks import transcriber
+
+_MOST_CHANNELS = 64
+_BLOCK_SECONDS = 30
+
+
+def transcribe(
+    samples: np.ndarray,
+    sample_rate: int,
+    *,
+    model: str | Path | None = None,
+    onset_threshold: float | None = None,
+    frame_threshold: float | None = None,
+) -> Notes:
+    """The notes of a piano recording.
+
+    Args:
+        samples: (n,) or (n, channels), as soundfile gives them; floating point with full scale
+            at 1, or signed integers with full scale at the largest.
+        sample_rate: In Hz; any.
+        model: Weights: a file, or the name of shipped ones; None for the best shipped.
+        onset_threshold: Probability in (0, 1) above which a note begins; None for the model's.
+        frame_threshold: Probability in (0, 1) above which a key sounds; None for the model's.
+
+    Returns:
+        The notes: onsets and offsets in seconds, MIDI pitches and velocities.
+
+    Raises:
+        ValueError: The samples are empty, not finite or of another shape or type, the rate is
+            not positive, a threshold lies outside (0, 1), or the model cannot be used.
+    """
+    for name, threshold in (("onset", onset_threshold), ("frame", frame_threshold)):
+        if threshold is not None and not 0 < threshold < 1:
+            raise ValueError(f"{name}_threshold must be between 0 and 1, not {threshold!r}")
+    sound = _checked(samples, sample_rate)
+    loaded = _loaded(None if model is None else str(model))
+    if sample_rate != loaded.sample_rate:
+        sound = soxr.resample(sound, sample_rate, loaded.sample_rate)
+    size = _BLOCK_SECONDS * loaded.sample_rate
+    return loaded.notes(
+        (sound[first : first + size] for first in range(0, len(sound), size)),
+        onset_threshold=onset_threshold,
+        frame_threshold=frame_threshold,
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(model: str | None) -> "transcriber.Transcriber":
+    """The model, kept so that the next call neither reads nor compiles it again."""
+    return transcriber.load_transcriber(model)
+
+
+def _checked(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The samples as float32 mono, (n,)."""
+    samples = np.asarray(samples)
+    if not np.isscalar(sample_rate) or not np.isfinite(sample_rate) or sample_rate <= 0:
+        raise ValueError(f"sample_rate must be a positive number of Hz, not {sample_rate!r}")
+    if samples.ndim not in (1, 2):
+        raise ValueError(f"samples must be (n,) or (n, channels), not {samples.shape}")
+    if samples.size == 0:
+        raise ValueError("samples are empty")
+    if samples.ndim == 2 and samples.shape[1] > _MOST_CHANNELS:
+        raise ValueError(f"samples must be (n, channels), not (channels, n) as {samples.shape}")
+    if np.issubdtype(samples.dtype, np.signedinteger):
+        samples = samples.astype(np.float64) / (np.iinfo(samples.dtype).max + 1)
+    elif not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"samples must be floats or signed integers, not {samples.dtype}")
+    if not np.isfinite(samples).all():
+        raise ValueError("samples hold NaN or infinite values")
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    return samples.astype(np.float32)

@@ -1,0 +1,58 @@
+"""The `deepaudio` command; each of its subcommands is a file `_cli_NAME.py`."""
+
+from typing import Annotated
+
+import typer
+
+from deepaudio import __version__
+from deepaudio._cli_info import info
+from deepaudio._cli_transcribe import transcribe
+
+app = typer.Typer(
+    name="deepaudio",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command()(transcribe)
+app.command()(info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deepaudio {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def deepaudio(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    r"""Deep audio systems: piano recordings to MIDI.
+
+    \b
+    Examples:
+      deepaudio transcribe recording.wav           writes recording.mid here
+      deepaudio transcribe album/ -o midi          every sound file of a folder
+      deepaudio transcribe --help                  all the options
+      deepaudio info                               versions, devices, models
+
+    Exit status: 0 if all went well, 1 if an input failed (the others are done all the same),
+    2 on wrong usage.
+    """
+
+
+def main() -> None:
+    """Runs the command; the entry point of the package."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepaudio.decoding import decode_notes
+
+FRAME = 0.032
+
+
+class Rolls(NamedTuple):
+    onsets: np.ndarray | None
+    frames: np.ndarray
+    offsets: np.ndarray
+    velocities: np.ndarray
+
+
+def empty_rolls(num_frames=20):
+    return Rolls(*(np.zeros((num_frames, 88), np.float32) for _ in range(4)))
+
+
+def brute_force(rolls, onset_threshold=0.5, frame_threshold=0.5, offset_threshold=None):
+    """The rule frame by frame: [(pitch, first frame, frame after the last, velocity)]."""
+    found = []
+    for key in range(88):
+        sounding = None
+        for frame in range(len(rolls.frames) + 1):
+            inside = frame < len(rolls.frames)
+            onset = inside and rolls.onsets[frame, key] > onset_threshold
+            before = frame > 0 and rolls.onsets[frame - 1, key] > onset_threshold
+            active = inside and rolls.frames[frame, key] > frame_threshold
+            if offset_threshold is not None and inside:
+                active = active and not rolls.offsets[frame, key] > offset_threshold
+            rising = onset and not before
+            if sounding is not None and (rising or not (active or onset)):
+                velocity = rolls.velocities[sounding, key]
+                found.append((key + 21, sounding, frame, velocity))
+                sounding = None
+            if rising:
+                sounding = frame
+    return sorted(found, key=lambda note: (note[1], note[0]))
+
+
+def as_frames(notes):
+    """First frame and frame after the last, undoing the half frames of the times."""
+    first = np.floor(notes.onsets / FRAME + 1e-6).astype(int)
+    return list(zip(notes.pitches.tolist(), first.tolist(), strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    density=st.sampled_from([0.1, 0.4, 0.8]),
+    offset_threshold=st.sampled_from([None, 0.7]),
+)
+def test_equals_the_rule_frame_by_frame(seed, density, offset_threshold):
+    rng = np.random.default_rng(seed)
+    rolls = Rolls(*(rng.random((15, 88)).astype(np.float32) * density + 0.2 for _ in range(4)))
+    notes = decode_notes(
+        rolls, frame_seconds=FRAME, offset_threshold=offset_threshold, refine=False
+    )
+    expected = brute_force(rolls, offset_threshold=offset_threshold)
+    assert as_frames(notes) == [note[:2] for note in expected]
+    starts = {(pitch, first) for pitch, first, _, _ in expected}
+    for note, onset, offset, velocity in zip(
+        expected, notes.onsets, notes.offsets, notes.velocities, strict=True
+    ):
+        pitch, first, end, probability = note
+        assert onset == pytest.approx((first + 0.5) * FRAME)
+        # A note cut by the next one lasts until that begins, in the middle of its frame.
+        last = end + 0.5 if (pitch, end) in starts else max(end - 0.5, first + 1)
+        assert offset == pytest.approx(last * FRAME)
+        assert velocity == np.clip(np.round(127 * min(probability, 1)), 1, 127)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_notes_of_a_key_never_overlap_and_have_length(seed):
+    rng = np.random.default_rng(seed)
+    rolls = Rolls(*(rng.random((30, 88)) for _ in range(4)))
+    notes = decode_notes(rolls, frame_seconds=FRAME)
+    assert np.all(notes.offsets - notes.onsets >= 0.49 * FRAME)
+    for pitch in range(21, 109):
+        mine = notes.pitches == pitch
+        assert np.all(notes.offsets[mine][:-1] <= notes.onsets[mine][1:] + 1e-9)
+
+
+def test_frames_without_an_onset_make_no_note():
+    rolls = empty_rolls()
+    rolls.frames[3:9, 40] = 1
+    assert len(decode_notes(rolls, frame_seconds=FRAME)) == 0
+
+
+def test_onset_without_a_frame_is_a_note():
+    rolls = empty_rolls()
+    rolls.onsets[3:5, 40] = 1
+    notes = decode_notes(rolls, frame_seconds=FRAME, refine=False)
+    assert notes.onsets == pytest.approx([3.5 * FRAME])
+    assert notes.offsets == pytest.approx([4.5 * FRAME])
+
+
+def test_labels_of_a_note_give_the_note_back():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        onset = rng.uniform(2, 3)  # frames
+        offset = onset + rng.uniform(2, 10)
+        rolls = empty_rolls()
+        rolls.onsets[int(onset) : int(onset) + 2, 0] = 1
+        rolls.frames[int(onset) : int(np.ceil(offset)), 0] = 1
+        rolls.velocities[int(onset), 0] = 64 / 127
+        notes = decode_notes(rolls, frame_seconds=1.0)
+        assert abs(notes.onsets[0] - onset) <= 0.5
+        assert abs(notes.offsets[0] - offset) <= 0.5
+        assert (notes.pitches[0], notes.velocities[0]) == (21, 64)
+
+
+@pytest.mark.parametrize("mean", [5.0, 5.3, 5.5, 5.8, 6.0])
+def test_refinement_finds_the_time_a_calibrated_model_has_in_mind(mean):
+    # The model believes the onset uniform within half a frame to either side of `mean`; frame j
+    # carries the label of an onset within frames j - 1 and j.
+    belief = np.random.default_rng(1).uniform(mean - 0.5, mean + 0.5, 200_000)
+    rolls = empty_rolls()
+    for frame in range(20):
+        rolls.onsets[frame, 10] = np.mean((belief >= frame - 1) & (belief < frame + 1))
+    rolls.frames[:] = rolls.onsets
+    plain = decode_notes(rolls, frame_seconds=1.0, refine=False).onsets[0]
+    refined = decode_notes(rolls, frame_seconds=1.0).onsets[0]
+    assert refined == pytest.approx(mean, abs=0.02)
+    assert abs(plain - mean) >= abs(refined - mean) - 0.02
+
+
+def test_refinement_keeps_to_the_first_frame_and_ignores_the_next_rise():
+    rolls = empty_rolls()
+    rolls.onsets[4, 7] = rolls.onsets[6, 7] = 1
+    rolls.frames[4:9, 7] = 1
+    notes = decode_notes(rolls, frame_seconds=1.0)
+    assert np.floor(notes.onsets).tolist() == [4, 6]
+    assert notes.onsets[0] == pytest.approx(4.0)
+    assert notes.offsets[0] == notes.onsets[1]
+
+
+def test_without_onsets_every_run_of_frames_is_a_note():
+    rolls = empty_rolls()._replace(onsets=None)
+    rolls.frames[2:5, 3] = rolls.frames[7:9, 3] = 0.9
+    rolls.velocities[:] = 0.5
+    notes = decode_notes(rolls, frame_seconds=FRAME)
+    assert notes.onsets == pytest.approx(np.array([2.5, 7.5]) * FRAME)
+    assert notes.offsets == pytest.approx(np.array([4.5, 8.5]) * FRAME)
+    assert notes.velocities.tolist() == [64, 64]
+
+
+def test_note_at_the_end_is_closed_and_start_is_added():
+    rolls = empty_rolls(6)
+    rolls.onsets[4:, 87] = rolls.frames[4:, 87] = 1
+    notes = decode_notes(rolls, frame_seconds=1.0, start=100.0)
+    assert (notes.onsets[0], notes.offsets[0]) == (104.5, 105.5)
+
+
+def test_velocity_is_never_zero_nor_above_127():
+    rolls = empty_rolls()
+    rolls.onsets[3, :2] = 1
+    rolls.velocities[3, :2] = [-0.3, 1.7]
+    assert decode_notes(rolls, frame_seconds=FRAME).velocities.tolist() == [1, 127]
+
+
+def test_jax_half_precision_and_nothing():
+    rolls = Rolls(*(jnp.zeros((5, 88), jnp.float16).at[2, 3].set(1) for _ in range(4)))
+    assert decode_notes(rolls, frame_seconds=FRAME).pitches.tolist() == [24]
+    assert len(decode_notes(empty_rolls(0), frame_seconds=FRAME)) == 0
+
+
+def test_wrong_shapes_are_told():
+    rolls = empty_rolls()
+    with pytest.raises(ValueError, match=r"frames must be \(frames, 88\), not \(20, 87\)"):
+        decode_notes(rolls._replace(frames=rolls.frames[:, 1:]), frame_seconds=FRAME)
+    with pytest.raises(ValueError, match="frame_seconds=0"):
+        decode_notes(rolls, frame_seconds=0)
