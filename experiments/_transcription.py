@@ -1,0 +1,100 @@
+"""What the launchers need to know of piano transcription."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from deepaudio import audio, data, evaluation
+from deepaudio.data import augment, labels, piano_pipeline
+from deepaudio.evaluation import pictures
+from deepaudio.models import OnsetsAndFramesConfig
+from deepaudio.tasks.transcriber import make_transcriber
+from deepaudio.tasks.transcription import TranscriptionConfig, TranscriptionTask
+
+_READERS = {"maps": data.read_maps, "maestro": data.read_maestro}
+# Seconds of a recording that a training run's evaluator listens to.
+_EVALUATED_SECONDS = 60
+
+
+def make_task(config: ml_collections.ConfigDict) -> TranscriptionTask:
+    """The task of a configuration."""
+    return TranscriptionTask(
+        TranscriptionConfig(
+            front_end=audio.LogMelConfig(**config.front_end),
+            model=OnsetsAndFramesConfig(num_bands=config.front_end.n_mels, **config.model),
+            weighted_frame_loss=config.weighted_frame_loss,
+        )
+    )
+
+
+def read_recordings(config: ml_collections.ConfigDict, split: str) -> list[data.Recording]:
+    """The recordings of a split of the configured dataset.
+
+    Raises:
+        ValueError: No folder is given, or the split is empty.
+    """
+    if not config.data_dir:
+        raise ValueError("no data: give --config.data_dir=FOLDER")
+    recordings = _READERS[config.dataset](config.data_dir, split)
+    if not recordings:
+        raise ValueError(f"{config.data_dir}: no recordings in the split {split!r}")
+    return recordings
+
+
+def make_batches(config: ml_collections.ConfigDict) -> Any:
+    """An endless, resumable iterator of training batches of this process."""
+    dataset = piano_pipeline.make_dataset(
+        read_recordings(config, "train"),
+        batch_size=config.batch_size // jax.process_count(),
+        num_frames=config.num_frames,
+        seed=config.seed,
+        shuffle=True,
+        augment=augment.AugmentConfig(**config.augment.ranges) if config.augment.on else None,
+        labels=labels.LabelConfig(),
+        shard_index=jax.process_index(),
+        shard_count=jax.process_count(),
+        num_threads=config.num_threads,
+    )
+    return iter(dataset)
+
+
+def make_evaluator(config: ml_collections.ConfigDict, task: TranscriptionTask) -> Any:
+    """Scores the first minute of some validation recordings; None if there is no such split."""
+    split = "validation" if config.dataset == "maestro" else "test"
+    recordings = _READERS[config.dataset](config.data_dir, split)[: config.evaluate_recordings]
+    if not recordings:
+        return None
+    predict = jax.jit(task.predict)
+    examples = [_first_seconds(task, recording) for recording in recordings]
+
+    def evaluate(variables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        transcriber = make_transcriber(task.config, functools.partial(predict, variables))
+        scores = []
+        for samples, reference in examples:
+            estimate = transcriber.notes([samples])
+            scores.append(evaluation.score_notes(reference, estimate))
+        for name, value in evaluation.average_scores(scores).items():
+            yield f"validation/{name}", float(value)
+        figure = pictures.roll_picture(estimate, reference=reference)
+        yield "validation/roll", pictures.to_image(figure)
+
+    return evaluate
+
+
+def _first_seconds(task, recording):
+    samples, rate = audio.read(recording.audio_path, sample_rate=task.config.front_end.sample_rate)
+    samples = samples[: _EVALUATED_SECONDS * rate]
+    notes = data.read_midi(recording.midi_path)
+    seconds = len(samples) / rate
+    kept = notes.onsets < seconds
+    reference = data.Notes(
+        onsets=notes.onsets[kept],
+        offsets=np.minimum(notes.offsets[kept], seconds),
+        pitches=notes.pitches[kept],
+        velocities=notes.velocities[kept],
+    )
+    return samples, reference

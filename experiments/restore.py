@@ -1,0 +1,46 @@
+"""A finished or running training run's model, for evaluation and export."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from deepaudio import training
+from deepaudio.tasks.transcription import TranscriptionTask
+from experiments import _transcription
+
+
+def restore(
+    workdir: str | Path, step: int | None = None
+) -> tuple[TranscriptionTask, dict[str, Any]]:
+    """Reads the averaged variables of a run.
+
+    Args:
+        workdir: The run's folder.
+        step: Which checkpoint; None for the newest.
+
+    Returns:
+        The task, and its variables.
+
+    Raises:
+        FileNotFoundError: There is no such run or checkpoint.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir}: no training run (config.json is missing)")
+    config = ml_collections.ConfigDict(json.loads(path.read_text()))
+    config.model.channels = tuple(config.model.channels)
+    config.model.pools = tuple(config.model.pools)
+    task = _transcription.make_task(config)
+    optimizer = training.make_optimizer(
+        lambda count: 0.0,
+        max_gradient_norm=config.max_gradient_norm,
+        weight_decay=config.weight_decay,
+    )
+    template = jax.jit(lambda: training.init_state(task, optimizer, config.seed))()
+    checkpoints = training.Checkpoints(Path(workdir) / "checkpoints")
+    state, _ = checkpoints.restore(template, step)
+    checkpoints.close()
+    return task, jax.device_get(state.average)
