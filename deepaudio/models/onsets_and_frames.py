@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from deepaudio.models._layers import BiLSTM, Dtype, max_pool_frequency
 
 NUM_KEYS = 88
+# Logits start at a probability of 5 %: keys are mostly silent, and learning that first would take
+# hundreds of steps (Lin et al. 2017, section 4.1).
+_RARE = -3.0
 
 
 class Logits(NamedTuple):
@@ -145,9 +148,10 @@ class OnsetsAndFrames(nn.Module):
         combined = jnp.concatenate([*joined, activation], axis=-1)
         frames = self._keys(recurrent(combined, "frame"), "frame")
         if config.velocity_head:
-            velocities = self._keys(features("velocity"), "velocity")
+            velocities = self._keys(features("velocity"), "velocity", bias=0.5)
         return Logits(onsets, frames, offsets, velocities)
 
-    def _keys(self, x, name):
-        logits = nn.Dense(NUM_KEYS, dtype=self.dtype, name=f"{name}_keys")(x)
-        return logits.astype(jnp.float32)
+    def _keys(self, x, name, bias=_RARE):
+        bias_init = nn.initializers.constant(bias)
+        dense = nn.Dense(NUM_KEYS, dtype=self.dtype, bias_init=bias_init, name=f"{name}_keys")
+        return dense(x).astype(jnp.float32)
