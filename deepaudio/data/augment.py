@@ -200,24 +200,25 @@ def reverberate(samples: np.ndarray, sample_rate: int, reverberance: float) -> n
     """Add a room by Freeverb as in SoX's `reverb`: eight combs, then four all-passes.
 
     The filters' joint frequency response is sampled finely enough for four seconds of echoes and
-    applied as one convolution.
+    applied as one convolution, cut where the echoes have fallen by 80 dB.
 
     Args:
         samples: (n,) float32.
         sample_rate: Hz.
-        reverberance: percent, 0 to 100.
+        reverberance: percent, 0 to 100; taken to the nearest whole one.
 
     Returns:
         (n,) float32, the sound and its echoes.
     """
     import scipy.signal
 
-    echoes = _impulse_response(sample_rate, reverberance)[: max(len(samples), 1)]
+    echoes = _impulse_response(sample_rate, round(reverberance))[: max(len(samples), 1)]
     wet = scipy.signal.oaconvolve(samples, echoes)[: len(samples)]
     return (samples + wet).astype(np.float32)
 
 
-def _impulse_response(sample_rate: int, reverberance: float) -> np.ndarray:
+@functools.lru_cache(maxsize=101)
+def _impulse_response(sample_rate: int, reverberance: int) -> np.ndarray:
     import scipy.fft
 
     length = scipy.fft.next_fast_len(int(_REVERB_SECONDS * sample_rate), real=True)
@@ -233,7 +234,9 @@ def _impulse_response(sample_rate: int, reverberance: float) -> np.ndarray:
     response *= np.float32(_WET_GAIN)
     for delay in allpasses:
         response *= (np.float32(1.5) * delay - 1.0) / (1.0 - np.float32(0.5) * delay)
-    return scipy.fft.irfft(response, length)
+    echoes = scipy.fft.irfft(response, length)
+    audible = np.flatnonzero(np.abs(echoes) > 1e-4 * np.abs(echoes).max())
+    return echoes[: audible[-1] + 1].copy()
 
 
 @functools.lru_cache(maxsize=2)

@@ -107,13 +107,13 @@ def train(
                 numbers["steps_per_second"] = (step - logged) / (now - window)
                 window, logged = now, step
                 writer.write_scalars(step, numbers)
+                writer.flush()
                 progress.update(bar, loss=f"loss {numbers['loss/total']:.4f}")
             progress.update(bar, completed=step)
             if evaluator and (step % config.evaluate_every == 0 or is_last):
                 _evaluate(evaluator, state, step, writer)
             if saves:
                 checkpoints.save(step, state, batches.get_state())
-                writer.flush()
     return state
 
 

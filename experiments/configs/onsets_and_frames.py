@@ -9,7 +9,7 @@ Variants, after the colon:
                      note F1 82.29, with offset 50.22, on MAPS.
     maestro          The follow-up's (arXiv 1810.12247) network, offset head and augmentation, for
                      MAESTRO: days on several GPUs; note F1 95.32, with offset 80.50 on MAESTRO.
-    small            What the package ships: one shared acoustic stack, trained in about two hours
+    small            What the package ships: one shared acoustic stack, trained in about 80 minutes
                      on two CPU cores.
     frames_only      `small` without onsets, the paper's ablation.
     smoke            A minute on two cores, to see the loss fall.
@@ -118,7 +118,7 @@ def _small():
     config.batch_size = 8
     config.num_frames = 200  # 6.4 s
     config.num_threads = 2
-    config.num_steps = 12_000
+    config.num_steps = 7_000
     config.schedule = ml_collections.ConfigDict(
         {"kind": "stable", "peak": 1.5e-3, "warmup_steps": 200, "decay_share": 0.4}
     )
