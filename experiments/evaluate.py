@@ -28,17 +28,6 @@ from deepaudio.tasks.transcriber import (
 )
 from experiments import records, restore
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "The corpus's folder.", required=True)
-_DATASET = flags.DEFINE_enum("dataset", "maestro", ["maestro", "maps"], "The corpus's layout.")
-_SPLIT = flags.DEFINE_string("split", "test", "Which part of it.")
-_WEIGHTS = flags.DEFINE_string("weights", DEFAULT_WEIGHTS, "Shipped weights, or a file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "A training run to score instead of weights.")
-_STEP = flags.DEFINE_integer("step", None, "Which of the run's checkpoints; else the newest.")
-_ONSET = flags.DEFINE_float("onset_threshold", None, "Else the model's own.")
-_FRAME = flags.DEFINE_float("frame_threshold", None, "Else the model's own.")
-_LIMIT = flags.DEFINE_integer("limit", None, "Score only this many recordings.", lower_bound=1)
-_RECORD = flags.DEFINE_string("record", None, "Also write experiments/records/NAME.json.")
-
 _LEVELS = ("frame", "note", "note_with_offset", "note_with_offset_and_velocity")
 _MEASURES = ("precision", "recall", "f1")
 
@@ -72,9 +61,9 @@ def by_instrument(
 
 
 def _model() -> Transcriber:
-    if not _WORKDIR.value:
-        return load_transcriber(_WEIGHTS.value)
-    task, variables = restore.restore(_WORKDIR.value, _STEP.value)
+    if not flags.FLAGS.workdir:
+        return load_transcriber(flags.FLAGS.weights)
+    task, variables = restore.restore(flags.FLAGS.workdir, flags.FLAGS.step)
     return make_transcriber(task.config, functools.partial(jax.jit(task.predict), variables))
 
 
@@ -95,19 +84,40 @@ def _print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
 
 def _evaluate() -> None:
     readers = {"maps": data.read_maps, "maestro": data.read_maestro}
-    recordings = readers[_DATASET.value](_DATA_DIR.value, _SPLIT.value)[: _LIMIT.value]
+    recordings = readers[flags.FLAGS.dataset](flags.FLAGS.data_dir, flags.FLAGS.split)[
+        : flags.FLAGS.limit
+    ]
     if not recordings:
-        raise ValueError(f"{_DATA_DIR.value}: no recordings in the split {_SPLIT.value!r}")
-    thresholds = {"onset_threshold": _ONSET.value, "frame_threshold": _FRAME.value}
+        raise ValueError(
+            f"{flags.FLAGS.data_dir}: no recordings in the split {flags.FLAGS.split!r}"
+        )
+    thresholds = {
+        "onset_threshold": flags.FLAGS.onset_threshold,
+        "frame_threshold": flags.FLAGS.frame_threshold,
+    }
     rows = by_instrument(recordings, score_recordings(_model(), recordings, **thresholds))
-    _print_table(f"{Path(_DATA_DIR.value).name}, {_SPLIT.value}", rows)
-    if _RECORD.value:
+    _print_table(f"{Path(flags.FLAGS.data_dir).name}, {flags.FLAGS.split}", rows)
+    if flags.FLAGS.record:
         records.write_record(
-            _RECORD.value,
-            description=f"Transcription scores on the {_SPLIT.value} split, means over pieces",
+            flags.FLAGS.record,
+            description=f"Transcription scores on the {flags.FLAGS.split} split, means over pieces",
             command=records.running_command(),
             results=[{"instrument": name, **row} for name, row in rows.items()],
         )
+
+
+def _define_flags() -> None:
+    """Defines the command's flags; not on import, as other launchers use the same names."""
+    flags.DEFINE_string("data_dir", None, "The corpus's folder.", required=True)
+    flags.DEFINE_enum("dataset", "maestro", ["maestro", "maps"], "The corpus's layout.")
+    flags.DEFINE_string("split", "test", "Which part of it.")
+    flags.DEFINE_string("weights", DEFAULT_WEIGHTS, "Shipped weights, or a file.")
+    flags.DEFINE_string("workdir", None, "A training run to score instead of weights.")
+    flags.DEFINE_integer("step", None, "Which of the run's checkpoints; else the newest.")
+    flags.DEFINE_float("onset_threshold", None, "Else the model's own.")
+    flags.DEFINE_float("frame_threshold", None, "Else the model's own.")
+    flags.DEFINE_integer("limit", None, "Score only this many recordings.", lower_bound=1)
+    flags.DEFINE_string("record", None, "Also write experiments/records/NAME.json.")
 
 
 def main(argv: list[str]) -> None:
@@ -121,4 +131,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

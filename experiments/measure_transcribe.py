@@ -27,9 +27,6 @@ from absl import app, flags
 from deepaudio.data import piano_generation, piano_performance, piano_synthesis
 from experiments import records
 
-_RUNS = flags.DEFINE_integer("runs", 3, "Runs of the short recordings.", lower_bound=1)
-_RECORD = flags.DEFINE_string("record", "transcribe_speed", "Name of the record.")
-
 SAMPLE_RATE = 16000
 _SECONDS = {"one second": 1, "five minutes": 300, "one hour": 3600}
 
@@ -94,16 +91,22 @@ def measure(folder: Path, runs: int) -> list[dict[str, object]]:
     return results
 
 
+def _define_flags() -> None:
+    """Defines the command's flags; not on import, as other launchers use the same names."""
+    flags.DEFINE_integer("runs", 3, "Runs of the short recordings.", lower_bound=1)
+    flags.DEFINE_string("record", "transcribe_speed", "Name of the record.")
+
+
 def main(argv: list[str]) -> None:
     """Measures and writes the record."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     with tempfile.TemporaryDirectory() as folder:
-        results = measure(Path(folder), _RUNS.value)
+        results = measure(Path(folder), flags.FLAGS.runs)
     for result in results:
         print(result)
     path = records.write_record(
-        _RECORD.value,
+        flags.FLAGS.record,
         records.running_command(),
         results,
         description="deepaudio transcribe as a user runs it; speed excludes start-up",
@@ -112,4 +115,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

@@ -19,10 +19,8 @@ from ml_collections import config_flags
 from deepaudio import training
 from experiments import _transcription
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "What to train.")
 # What may differ when a run goes on; the schedules are made so that `num_steps` may too.
 _MAY_CHANGE = {"data_dir", "num_threads", "num_steps", "log_every", "evaluate_every"}
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and metrics are kept.")
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | Path) -> training.TrainState:
@@ -78,6 +76,13 @@ def _keep_config(config: ml_collections.ConfigDict, workdir: Path) -> None:
     path.write_text(text)
 
 
+def _define_flags() -> None:
+    """Defines the command's flags; not on import, as other launchers use the same names."""
+    config_flags.DEFINE_config_file("config", None, "What to train: FILE:VARIANT.")
+    flags.DEFINE_string("workdir", None, "Where checkpoints and metrics are kept.")
+    flags.mark_flags_as_required(["config", "workdir"])
+
+
 def main(argv: list[str]) -> None:
     """Reads the flags and trains."""
     if len(argv) > 1:
@@ -85,11 +90,11 @@ def main(argv: list[str]) -> None:
     # Orbax tells of every file it writes; that would tear the progress bar.
     logging.set_verbosity(logging.WARNING)
     try:
-        train(_CONFIG.value, _WORKDIR.value)
+        train(flags.FLAGS.config, flags.FLAGS.workdir)
     except (ValueError, OSError, ArithmeticError) as error:
         sys.exit(f"train: {error}")
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
+    _define_flags()
     app.run(main)

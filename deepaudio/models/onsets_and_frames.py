@@ -53,6 +53,11 @@ class OnsetsAndFramesConfig:
         offset_head: Whether note ends are predicted (the follow-up).
         velocity_head: Whether velocities are predicted.
         stop_gradient: Whether the frame loss leaves the onset and offset heads alone.
+        band_norm: Whether every band of the input is normalized (not in the papers).
+        direct: Whether logits are a direct reading of the stack plus what the recurrent layer
+            adds (not in the papers). The papers' frame head reads the activation's probability:
+            a weight must grow to about ten for it to say yes, which at Adam's pace, a learning
+            rate a step, takes thousands of steps.
     """
 
     num_bands: int = 229
@@ -67,6 +72,8 @@ class OnsetsAndFramesConfig:
     offset_head: bool = False
     velocity_head: bool = True
     stop_gradient: bool = False
+    band_norm: bool = False
+    direct: bool = False
 
 
 class AcousticStack(nn.Module):
@@ -79,18 +86,23 @@ class AcousticStack(nn.Module):
     def __call__(self, spectrogram: jax.Array, *, train: bool) -> jax.Array:
         """(batch, frames, bands) -> (batch, frames, dense_units)."""
         config = self.config
-        x = spectrogram[..., None].astype(self.dtype)
+        x = spectrogram.astype(self.dtype)
+        if config.band_norm:
+            x = self._norm(train)(x)
+        x = x[..., None]
         for channels, pool in zip(config.channels, config.pools, strict=True):
             # Batch norm's offset stands in for the convolution's bias.
             x = nn.Conv(channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
-            x = nn.BatchNorm(use_running_average=not train, momentum=0.99, dtype=self.dtype)(x)
-            x = nn.relu(x)
+            x = nn.relu(self._norm(train)(x))
             if pool > 1:
                 x = max_pool_frequency(x, pool)
                 x = nn.Dropout(config.conv_dropout, deterministic=not train)(x)
         x = x.reshape(*x.shape[:2], -1)
         x = nn.relu(nn.Dense(config.dense_units, dtype=self.dtype)(x))
         return nn.Dropout(config.dense_dropout, deterministic=not train)(x)
+
+    def _norm(self, train):
+        return nn.BatchNorm(use_running_average=not train, momentum=0.99, dtype=self.dtype)
 
 
 class OnsetsAndFrames(nn.Module):
@@ -130,23 +142,29 @@ class OnsetsAndFrames(nn.Module):
                 return shared_features
             return AcousticStack(config, self.dtype, name=f"{name}_stack")(spectrogram, train=train)
 
-        def recurrent(x, name):
-            return BiLSTM(config.lstm_units, self.dtype, name=f"{name}_lstm")(x)
+        def keys_over_time(x, name):
+            outputs = BiLSTM(config.lstm_units, self.dtype, name=f"{name}_lstm")(x)
+            return self._keys(outputs, name)
+
+        def keys(x, name):
+            logits = keys_over_time(x, name)
+            return logits + self._keys(x, f"{name}_direct", bias=0.0) if config.direct else logits
 
         onsets = offsets = velocities = None
         joined = []
         if config.onset_head:
-            onsets = self._keys(recurrent(features("onset"), "onset"), "onset")
+            onsets = keys(features("onset"), "onset")
             joined.append(onsets)
         if config.offset_head:
-            offsets = self._keys(recurrent(features("offset"), "offset"), "offset")
+            offsets = keys(features("offset"), "offset")
             joined.append(offsets)
-        joined = [nn.sigmoid(logits) for logits in joined]
         if config.stop_gradient:
-            joined = [jax.lax.stop_gradient(probabilities) for probabilities in joined]
-        activation = nn.sigmoid(self._keys(features("frame"), "activation"))
-        combined = jnp.concatenate([*joined, activation], axis=-1)
-        frames = self._keys(recurrent(combined, "frame"), "frame")
+            joined = [jax.lax.stop_gradient(logits) for logits in joined]
+        activation = self._keys(features("frame"), "activation", bias=0.0)
+        probabilities = nn.sigmoid(jnp.concatenate([*joined, activation], axis=-1))
+        frames = keys_over_time(probabilities, "frame")
+        if config.direct:
+            frames = frames + activation
         if config.velocity_head:
             velocities = self._keys(features("velocity"), "velocity", bias=0.5)
         return Logits(onsets, frames, offsets, velocities)

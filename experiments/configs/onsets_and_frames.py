@@ -56,6 +56,8 @@ def _paper():
     config.model.offset_head = False
     config.model.velocity_head = True
     config.model.stop_gradient = False
+    config.model.band_norm = False
+    config.model.direct = False
     config.weighted_frame_loss = True
 
     config.batch_size = 8
@@ -111,6 +113,8 @@ def _small():
     config.model.dense_dropout = 0.1
     config.model.shared_stack = True
     config.model.stop_gradient = False
+    config.model.band_norm = True
+    config.model.direct = True
     # Milder noise and rooms than the follow-up's: the made corpus has its own already.
     config.augment.ranges = ml_collections.ConfigDict(
         {"noise_volume": (0.0, 0.01), "reverberance": (0.0, 50.0), "gain_db": (-15.0, 3.0)}
@@ -118,7 +122,7 @@ def _small():
     config.batch_size = 8
     config.num_frames = 200  # 6.4 s
     config.num_threads = 2
-    config.num_steps = 7_000
+    config.num_steps = 5_000
     config.schedule = ml_collections.ConfigDict(
         {"kind": "stable", "peak": 1.5e-3, "warmup_steps": 200, "decay_share": 0.4}
     )

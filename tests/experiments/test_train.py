@@ -1,0 +1,165 @@
+"""The launchers on a corpus made for the purpose: train, resume, evaluate, export, transcribe."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from deepaudio import data, training
+from deepaudio.models import WeightsError, load_weights
+from deepaudio.tasks.transcriber import load_transcriber
+from experiments import _transcription, evaluate, export, restore, train
+from experiments.configs import onsets_and_frames
+from experiments.make_piano_corpus import make_corpus
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    make_corpus(
+        folder, hours=0.01, workers=1, scores="generated", instruments="synthetic", max_seconds=12.0
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def loose_promotion():
+    """optax's Adam raises a float to an integer power, which strict promotion forbids."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def _config(corpus, num_steps):
+    config = onsets_and_frames.get_config("smoke")
+    config.data_dir = str(corpus)
+    config.model.channels = (2, 2, 4)
+    config.model.dense_units = 16
+    config.model.lstm_units = 8
+    config.num_frames = 40
+    config.num_steps = num_steps
+    config.checkpoint_every = 2
+    config.evaluate_every = 4
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(corpus, tmp_path_factory):
+    """A run of four steps, and its last state."""
+    workdir = tmp_path_factory.mktemp("run")
+    with jax.numpy_dtype_promotion("standard"):
+        return workdir, train.train(_config(corpus, 4), workdir)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(corpus, run, tmp_path):
+    _, whole = run
+    train.train(_config(corpus, 2), tmp_path)
+    resumed = train.train(_config(corpus, 4), tmp_path)
+    assert int(resumed.step) == 4
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_writes_scalars_a_picture_and_its_configuration(run):
+    workdir, _ = run
+    metrics = (workdir / "metrics.csv").read_text()
+    for name in ("loss/onset", "loss/frame", "loss/offset", "validation/metric/note/f1"):
+        assert name in metrics
+    events = b"".join(path.read_bytes() for path in workdir.glob("events.*"))
+    assert b"validation/roll" in events
+    assert json.loads((workdir / "config.json").read_text())["model"]["dense_units"] == 16
+
+
+def test_a_run_cannot_go_on_as_something_else(corpus, run):
+    config = _config(corpus, 6)
+    config.max_gradient_norm = 1.0
+    with pytest.raises(ValueError, match="other settings of max_gradient_norm"):
+        train.train(config, run[0])
+
+
+def test_missing_data_is_said(tmp_path):
+    with pytest.raises(ValueError, match="--config.data_dir"):
+        train.train(_config("", 2), tmp_path / "a")
+
+
+def test_export_is_what_the_command_transcribes_with(run, corpus, tmp_path):
+    workdir, state = run
+    path = tmp_path / "model.safetensors"
+    export.export(workdir, path, onset_threshold=0.01, frame_threshold=0.01)
+    variables, config = load_weights(path)
+    for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(state.average), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert config["decoding"] == {"onset_threshold": 0.01, "frame_threshold": 0.01}
+
+    recording = data.read_maestro(corpus, "test")[0]
+    samples = soundfile.read(recording.audio_path, dtype="float32")[0]
+    task, restored = restore.restore(workdir)
+    rolls = load_transcriber(path).rolls([samples])
+    # A window by hand: the margin of silence in front, then the sound.
+    window = np.zeros((1, 625 * 512), np.float32)
+    window[0, 62 * 512 :][: len(samples)] = samples[: (625 - 62) * 512]
+    expected = task.predict(restored, window)
+    count = min(len(rolls.frames), 500)
+    np.testing.assert_allclose(rolls.frames[:count], expected.frames[0, 62 : 62 + count], atol=1e-3)
+
+
+def test_weights_of_another_shape_are_refused(run, tmp_path):
+    from deepaudio.models import save_weights
+
+    task, variables = restore.restore(run[0])
+    config = task.config.to_dict()
+    config["model"]["dense_units"] = 24
+    save_weights(tmp_path / "wrong.safetensors", variables, config)
+    with pytest.raises(WeightsError, match="the model wants"):
+        load_transcriber(tmp_path / "wrong.safetensors")
+
+
+def test_evaluate_averages_pieces_by_instrument(run, corpus):
+    task, variables = restore.restore(run[0])
+    recordings = data.read_maestro(corpus, "test")
+    transcriber = _transcription.make_transcriber(task.config, lambda x: task.predict(variables, x))
+    scores = evaluate.score_recordings(transcriber, recordings)
+    rows = evaluate.by_instrument(recordings, scores)
+    assert (
+        rows["all"]["recordings"]
+        == len(recordings)
+        == sum(row["recordings"] for name, row in rows.items() if name != "all")
+    )
+    key = "metric/frame/f1"
+    np.testing.assert_allclose(rows["all"][key], np.mean([score[key] for score in scores]))
+
+
+@pytest.mark.parametrize("variant", ["paper", "maestro", "small", "frames_only", "smoke"])
+def test_every_variant_builds_and_takes_a_batch(variant):
+    """Shapes only: nothing of this size runs here."""
+    config = onsets_and_frames.get_config(variant)
+    task = _transcription.make_task(config)
+    schedule = training.make_schedule(training.ScheduleConfig(**config.schedule), config.num_steps)
+    optimizer = training.make_optimizer(
+        schedule, max_gradient_norm=config.max_gradient_norm, weight_decay=config.weight_decay
+    )
+    state = jax.eval_shape(lambda: training.init_state(task, optimizer, 0))
+    batch, frames = config.batch_size, config.num_frames
+    shape = {
+        name: jax.ShapeDtypeStruct((batch, frames, 88), "float32")
+        for name in ("onsets", "frames", "offsets", "velocities", "frame_weights")
+    }
+    shape["samples"] = jax.ShapeDtypeStruct((batch, frames * 512), "float32")
+    shape["paddings"] = jax.ShapeDtypeStruct((batch, frames), "float32")
+    loss, (metrics, model_state) = jax.eval_shape(
+        task.loss, state.params, state.model_state, shape, jax.random.key(0)
+    )
+    assert loss.shape == () and loss.dtype == "float32"
+    assert jax.tree.structure(model_state) == jax.tree.structure(state.model_state)
+    heads = {"loss/total", "loss/frame"}
+    if variant != "frames_only":
+        heads |= {"loss/onset", "loss/velocity"}
+    if variant not in ("paper", "frames_only"):
+        heads |= {"loss/offset"}
+    assert set(metrics) == heads
+
+
+def test_unknown_variant_is_said():
+    with pytest.raises(ValueError, match="'huge' must be one of paper, maestro"):
+        onsets_and_frames.get_config("huge")
