@@ -18,6 +18,8 @@ NUM_KEYS = 88
 # Logits start at a probability of 5 %: keys are mostly silent, and learning that first would take
 # hundreds of steps (Lin et al. 2017, section 4.1).
 _RARE = -3.0
+# Frames to either side that a direct reading sees.
+_CONTEXT = 2
 
 
 class Logits(NamedTuple):
@@ -54,10 +56,9 @@ class OnsetsAndFramesConfig:
         velocity_head: Whether velocities are predicted.
         stop_gradient: Whether the frame loss leaves the onset and offset heads alone.
         band_norm: Whether every band of the input is normalized (not in the papers).
-        direct: Whether logits are a direct reading of the stack plus what the recurrent layer
-            adds (not in the papers). The papers' frame head reads the activation's probability:
-            a weight must grow to about ten for it to say yes, which at Adam's pace, a learning
-            rate a step, takes thousands of steps.
+        dense_norm: Whether the dense layer is normalized (not in the papers).
+        direct: Whether logits are a linear reading of the stack and of five frames of the
+            spectrogram, plus what the recurrent layer adds (not in the papers; see BUILD_NOTES.md).
     """
 
     num_bands: int = 229
@@ -73,6 +74,7 @@ class OnsetsAndFramesConfig:
     velocity_head: bool = True
     stop_gradient: bool = False
     band_norm: bool = False
+    dense_norm: bool = False
     direct: bool = False
 
 
@@ -86,10 +88,7 @@ class AcousticStack(nn.Module):
     def __call__(self, spectrogram: jax.Array, *, train: bool) -> jax.Array:
         """(batch, frames, bands) -> (batch, frames, dense_units)."""
         config = self.config
-        x = spectrogram.astype(self.dtype)
-        if config.band_norm:
-            x = self._norm(train)(x)
-        x = x[..., None]
+        x = spectrogram[..., None].astype(self.dtype)
         for channels, pool in zip(config.channels, config.pools, strict=True):
             # Batch norm's offset stands in for the convolution's bias.
             x = nn.Conv(channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
@@ -98,7 +97,8 @@ class AcousticStack(nn.Module):
                 x = max_pool_frequency(x, pool)
                 x = nn.Dropout(config.conv_dropout, deterministic=not train)(x)
         x = x.reshape(*x.shape[:2], -1)
-        x = nn.relu(nn.Dense(config.dense_units, dtype=self.dtype)(x))
+        x = nn.Dense(config.dense_units, dtype=self.dtype)(x)
+        x = nn.relu(self._norm(train)(x) if config.dense_norm else x)
         return nn.Dropout(config.dense_dropout, deterministic=not train)(x)
 
     def _norm(self, train):
@@ -134,42 +134,66 @@ class OnsetsAndFrames(nn.Module):
         config = self.config
         if spectrogram.shape[-1] != config.num_bands:
             raise ValueError(f"{spectrogram.shape=} must end in {config.num_bands=}")
-        shared = AcousticStack(config, self.dtype, name="stack") if config.shared_stack else None
-        shared_features = shared(spectrogram, train=train) if shared else None
-
-        def features(name):
-            if shared is not None:
-                return shared_features
-            return AcousticStack(config, self.dtype, name=f"{name}_stack")(spectrogram, train=train)
-
-        def keys_over_time(x, name):
-            outputs = BiLSTM(config.lstm_units, self.dtype, name=f"{name}_lstm")(x)
-            return self._keys(outputs, name)
-
-        def keys(x, name):
-            logits = keys_over_time(x, name)
-            return logits + self._keys(x, f"{name}_direct", bias=0.0) if config.direct else logits
+        if config.band_norm:
+            norm = nn.BatchNorm(use_running_average=not train, momentum=0.99, name="band_norm")
+            spectrogram = norm(spectrogram)
+        features = self._features(spectrogram, train)
+        nearby = _context(spectrogram, _CONTEXT) if config.direct else None
 
         onsets = offsets = velocities = None
         joined = []
         if config.onset_head:
-            onsets = keys(features("onset"), "onset")
+            onsets = self._over_time(features("onset"), nearby, "onset")
             joined.append(onsets)
         if config.offset_head:
-            offsets = keys(features("offset"), "offset")
+            offsets = self._over_time(features("offset"), nearby, "offset")
             joined.append(offsets)
         if config.stop_gradient:
             joined = [jax.lax.stop_gradient(logits) for logits in joined]
-        activation = self._keys(features("frame"), "activation", bias=0.0)
+        if config.direct:
+            activation = self._direct(features("frame"), nearby, "frame")
+        else:
+            activation = self._keys(features("frame"), "activation", bias=0.0)
         probabilities = nn.sigmoid(jnp.concatenate([*joined, activation], axis=-1))
-        frames = keys_over_time(probabilities, "frame")
+        frames = self._over_time(probabilities, None, "frame")
         if config.direct:
             frames = frames + activation
         if config.velocity_head:
             velocities = self._keys(features("velocity"), "velocity", bias=0.5)
         return Logits(onsets, frames, offsets, velocities)
 
+    def _features(self, spectrogram, train):
+        """A function from a head's name to what its acoustic stack hears."""
+        config, dtype = self.config, self.dtype
+        if config.shared_stack:
+            shared = AcousticStack(config, dtype, name="stack")(spectrogram, train=train)
+            return lambda name: shared
+        return lambda name: AcousticStack(config, dtype, name=f"{name}_stack")(
+            spectrogram, train=train
+        )
+
+    def _over_time(self, x, nearby, name):
+        """Logits of a recurrent layer over x, and the direct ones if `nearby` is given."""
+        outputs = BiLSTM(self.config.lstm_units, self.dtype, name=f"{name}_lstm")(x)
+        logits = self._keys(outputs, name)
+        return logits if nearby is None else logits + self._direct(x, nearby, name)
+
+    def _direct(self, x, nearby, name):
+        """Logits read linearly from features and from the spectrogram's nearby frames."""
+        linear = nn.Dense(
+            NUM_KEYS, dtype=self.dtype, kernel_init=nn.initializers.zeros, name=f"{name}_linear"
+        )
+        near = linear(nearby.astype(self.dtype)).astype(jnp.float32)
+        return self._keys(x, f"{name}_direct", bias=0.0) + near
+
     def _keys(self, x, name, bias=_RARE):
         bias_init = nn.initializers.constant(bias)
         dense = nn.Dense(NUM_KEYS, dtype=self.dtype, bias_init=bias_init, name=f"{name}_keys")
         return dense(x).astype(jnp.float32)
+
+
+def _context(frames: jax.Array, reach: int) -> jax.Array:
+    """Each frame beside its neighbours: (batch, frames, n) -> (batch, frames, (2 reach + 1) n)."""
+    count = frames.shape[1]
+    padded = jnp.pad(frames, ((0, 0), (reach, reach), (0, 0)))
+    return jnp.concatenate([padded[:, i : i + count] for i in range(2 * reach + 1)], axis=-1)

@@ -57,6 +57,7 @@ def _paper():
     config.model.velocity_head = True
     config.model.stop_gradient = False
     config.model.band_norm = False
+    config.model.dense_norm = False
     config.model.direct = False
     config.weighted_frame_loss = True
 
@@ -105,7 +106,7 @@ def _small():
     # Fainter than -70 dB is silence: what lies below differs from recorder to recorder.
     config.front_end.amin = 1e-7
     config.front_end.htk = False
-    config.model.channels = (16, 32, 64)
+    config.model.channels = (8, 16, 32)
     config.model.pools = (2, 2, 1)
     config.model.dense_units = 512
     config.model.lstm_units = 128
@@ -114,6 +115,7 @@ def _small():
     config.model.shared_stack = True
     config.model.stop_gradient = False
     config.model.band_norm = True
+    config.model.dense_norm = True
     config.model.direct = True
     # Milder noise and rooms than the follow-up's: the made corpus has its own already.
     config.augment.ranges = ml_collections.ConfigDict(
@@ -122,7 +124,7 @@ def _small():
     config.batch_size = 8
     config.num_frames = 200  # 6.4 s
     config.num_threads = 2
-    config.num_steps = 5_000
+    config.num_steps = 4_800
     config.schedule = ml_collections.ConfigDict(
         {"kind": "stable", "peak": 1.5e-3, "warmup_steps": 200, "decay_share": 0.4}
     )
