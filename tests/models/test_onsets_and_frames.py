@@ -113,6 +113,56 @@ def test_frames_only_has_no_other_head():
     assert logits.frames.shape == (1, 4, 88)
 
 
+def _logits_with_deaf_recurrence(config):
+    """Onset and frame logits of noise when no recurrent layer's output counts."""
+    network = OnsetsAndFrames(config)
+    spectrogram = jax.random.uniform(jax.random.key(1), (1, 9, config.num_bands))
+    variables = network.init(jax.random.key(0), spectrogram, train=False)
+    params = {**variables["params"]}
+    for name in ("onset_keys", "frame_keys"):
+        params[name] = jax.tree.map(jnp.zeros_like, params[name])
+    if config.direct:
+        # The linear reading starts from zero, so give it something to say.
+        kernel = params["frame_linear"]["kernel"]
+        params["frame_linear"] = {**params["frame_linear"], "kernel": jnp.ones_like(kernel)}
+    apply = jax.jit(lambda x: network.apply({**variables, "params": params}, x, train=False))
+    return apply, spectrogram
+
+
+def test_direct_logits_do_not_need_the_recurrent_layers():
+    apply, spectrogram = _logits_with_deaf_recurrence(TINY)
+    assert not np.asarray(apply(spectrogram).frames).any()
+
+    apply, spectrogram = _logits_with_deaf_recurrence(dataclasses.replace(TINY, direct=True))
+    assert np.asarray(apply(spectrogram).onsets).std() > 0
+    # The linear reading sees two frames to either side, the stack's convolutions three.
+    changed = apply(spectrogram.at[0, 4].add(1.0)).frames - apply(spectrogram).frames
+    np.testing.assert_array_equal(np.abs(changed[0]).max(axis=-1) > 0, [0, 1, 1, 1, 1, 1, 1, 1, 0])
+
+
+@pytest.mark.parametrize("option", ["band_norm", "dense_norm"])
+def test_norms_make_loudness_and_offset_not_matter(option):
+    """Batch norm at the input or the dense layer cancels a common scale of what it normalizes."""
+    network = OnsetsAndFrames(
+        dataclasses.replace(TINY, **{option: True}, dense_dropout=0.0, conv_dropout=0.0)
+    )
+    spectrogram = jax.random.uniform(jax.random.key(1), (2, 30, 16))
+    variables = network.init(jax.random.key(0), spectrogram, train=False)
+    if option == "band_norm":
+        louder, altered = 3.0 * spectrogram + 1.0, variables
+    else:
+        params = {**variables["params"]}
+        stack = {**params["frame_stack"]}
+        stack["Dense_0"] = jax.tree.map(lambda leaf: 3.0 * leaf, stack["Dense_0"])
+        louder = spectrogram
+        altered = {**variables, "params": {**params, "frame_stack": stack}}
+
+    def frames(variables, x):
+        return network.apply(variables, x, train=True, mutable=["batch_stats"])[0].frames
+
+    np.testing.assert_allclose(frames(altered, louder), frames(variables, spectrogram), atol=2e-3)
+
+
 def test_wrong_number_of_bands_is_said():
     with pytest.raises(ValueError, match="num_bands"):
         OnsetsAndFrames(TINY).init(jax.random.key(0), jnp.zeros((1, 4, 15)), train=False)
