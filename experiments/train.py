@@ -11,13 +11,15 @@ A second call with the same workdir goes on where the first one stopped. To watc
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from deepaudio import training
-from experiments import _transcription
+from deepaudio.models import load_weights
+from experiments import _transcription, restore
 
 # What may differ when a run goes on; the schedules are made so that `num_steps` may too.
 _MAY_CHANGE = {"data_dir", "num_threads", "num_steps", "log_every", "evaluate_every"}
@@ -61,7 +63,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> training.Tr
         loop,
         workdir,
         evaluator=_transcription.make_evaluator(config, task),
+        variables=_initial_variables(config.init_from),
     )
+
+
+def _initial_variables(source: str | None) -> dict[str, Any] | None:
+    if not source:
+        return None
+    if Path(source).is_dir():
+        return restore.restore(source)[1]
+    return load_weights(source)[0]
 
 
 def _keep_config(config: ml_collections.ConfigDict, workdir: Path) -> None:

@@ -57,6 +57,9 @@ class OnsetsAndFramesConfig:
         stop_gradient: Whether the frame loss leaves the onset and offset heads alone.
         band_norm: Whether every band of the input is normalized (not in the papers).
         dense_norm: Whether the dense layer is normalized (not in the papers).
+        key_lstm_units: If not 0, the frame head's recurrent layer is one small layer of so many
+            units a direction that every key goes through by itself (not in the papers): what
+            becomes of a struck key hardly depends on which key it is.
         direct: Whether logits are a linear reading of the stack and of five frames of the
             spectrogram, plus what the recurrent layer adds (not in the papers; see BUILD_NOTES.md).
     """
@@ -75,6 +78,7 @@ class OnsetsAndFramesConfig:
     stop_gradient: bool = False
     band_norm: bool = False
     dense_norm: bool = False
+    key_lstm_units: int = 0
     direct: bool = False
 
 
@@ -154,8 +158,11 @@ class OnsetsAndFrames(nn.Module):
             activation = self._direct(features("frame"), nearby, "frame")
         else:
             activation = self._keys(features("frame"), "activation", bias=0.0)
-        probabilities = nn.sigmoid(jnp.concatenate([*joined, activation], axis=-1))
-        frames = self._over_time(probabilities, None, "frame")
+        if config.key_lstm_units:
+            frames = self._key_by_key([*joined, activation])
+        else:
+            probabilities = nn.sigmoid(jnp.concatenate([*joined, activation], axis=-1))
+            frames = self._over_time(probabilities, None, "frame")
         if config.direct:
             frames = frames + activation
         if config.velocity_head:
@@ -185,6 +192,23 @@ class OnsetsAndFrames(nn.Module):
         )
         near = linear(nearby.astype(self.dtype)).astype(jnp.float32)
         return self._keys(x, f"{name}_direct", bias=0.0) + near
+
+    def _key_by_key(self, logits):
+        """Frame logits from one small recurrent layer that every key goes through by itself.
+
+        A key hears its own logits, and the mean probabilities over all keys, which tell of the
+        pedal.
+        """
+        stacked = jnp.stack(logits, axis=-1)  # batch, frames, keys, heads
+        means = nn.sigmoid(stacked).mean(axis=-2, keepdims=True)
+        # Logits within -1 to 1, so that a certain frame does not drown an uncertain one.
+        own = jnp.tanh(stacked / 4.0)
+        inputs = jnp.concatenate([own, jnp.broadcast_to(means, own.shape)], axis=-1)
+        batch, frames, keys, width = inputs.shape
+        inputs = inputs.swapaxes(1, 2).reshape(batch * keys, frames, width)
+        outputs = BiLSTM(self.config.key_lstm_units, self.dtype, name="key_lstm")(inputs)
+        out = nn.Dense(1, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="key_frame")
+        return out(outputs).reshape(batch, keys, frames).swapaxes(1, 2).astype(jnp.float32)
 
     def _keys(self, x, name, bias=_RARE):
         bias_init = nn.initializers.constant(bias)

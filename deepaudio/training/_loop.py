@@ -14,7 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepaudio.training._checkpoints import Checkpoints
 from deepaudio.training._metrics import MetricWriter
-from deepaudio.training._step import Task, TrainState, data_mesh, init_state, make_train_step
+from deepaudio.training._step import (
+    Task,
+    TrainState,
+    data_mesh,
+    init_state,
+    make_train_step,
+    warm_start,
+)
 
 # Given the averaged variables, yields (name, number or image).
 Evaluator = Callable[[dict[str, Any]], Iterator[tuple[str, Any]]]
@@ -55,6 +62,7 @@ def train(
     workdir: str | Path,
     *,
     evaluator: Evaluator | None = None,
+    variables: dict[str, Any] | None = None,
     show_progress: bool = True,
 ) -> TrainState:
     """Trains, or goes on training.
@@ -67,6 +75,7 @@ def train(
         config: The loop's settings.
         workdir: Where `checkpoints/`, TensorBoard events and `metrics.csv` are.
         evaluator: Called with the averaged variables now and then.
+        variables: To begin from, where names and shapes fit; None to draw all.
         show_progress: Whether a progress bar is drawn on stderr.
 
     Returns:
@@ -88,6 +97,8 @@ def train(
         # any, replaces it; 3. the data iterator is put where that checkpoint left it; 4. every
         # step's key is folded from the state's key and step, so randomness goes on as it was.
         state = init_state(task, optimizer, config.seed)
+        if variables is not None:
+            state = warm_start(state, variables)
         if checkpoints.latest_step() is not None:
             state, data_state = checkpoints.restore(state)
             batches.set_state(data_state)

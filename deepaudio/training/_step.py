@@ -69,6 +69,42 @@ def init_state(task: Task, optimizer: optax.GradientTransformation, seed: int) -
     )
 
 
+def warm_start(state: TrainState, variables: dict[str, Any]) -> TrainState:
+    """Replaces what has the same name and shape in other variables; the rest stays as drawn.
+
+    Args:
+        state: The state before the first step.
+        variables: `{"params": …, "batch_stats": …}` of a similar model.
+
+    Returns:
+        The state.
+
+    Raises:
+        ValueError: Nothing fits.
+    """
+    given = {
+        jax.tree_util.keystr(path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+    }
+    taken = []
+
+    def take(path, leaf):
+        other = given.get(jax.tree_util.keystr(path))
+        if other is None or other.shape != leaf.shape:
+            return leaf
+        taken.append(path)
+        return jnp.asarray(other, leaf.dtype)
+
+    fresh = {"params": state.params, **state.model_state}
+    started = jax.tree_util.tree_map_with_path(take, fresh)
+    if not taken:
+        raise ValueError("no tensor of the weights to begin from has a place in this model")
+    params = started["params"]
+    model_state = {name: value for name, value in started.items() if name != "params"}
+    average = jax.tree.map(jnp.copy, started)
+    return state.replace(params=params, model_state=model_state, average=average)
+
+
 def make_train_step(
     task: Task, optimizer: optax.GradientTransformation, mesh: Mesh, *, average_decay: float
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:

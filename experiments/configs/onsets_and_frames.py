@@ -42,6 +42,8 @@ def _paper():
     config.dataset = "maps"
     config.data_dir = ml_collections.config_dict.placeholder(str)
     config.seed = 0
+    # Weights to begin from: shipped ones by name, a file, or another run's folder.
+    config.init_from = ml_collections.config_dict.placeholder(str)
 
     config.front_end = ml_collections.ConfigDict({"n_mels": 229, "htk": False, "amin": 1e-10})
     config.model = ml_collections.ConfigDict()
@@ -58,6 +60,7 @@ def _paper():
     config.model.stop_gradient = False
     config.model.band_norm = False
     config.model.dense_norm = False
+    config.model.key_lstm_units = 0
     config.model.direct = False
     config.weighted_frame_loss = True
 
@@ -116,6 +119,7 @@ def _small():
     config.model.stop_gradient = False
     config.model.band_norm = True
     config.model.dense_norm = True
+    config.model.key_lstm_units = 8
     config.model.direct = True
     # Milder noise and rooms than the follow-up's: the made corpus has its own already.
     config.augment.ranges = ml_collections.ConfigDict(
