@@ -101,8 +101,11 @@ def _evaluate() -> None:
         records.write_record(
             flags.FLAGS.record,
             description=f"Transcription scores on the {flags.FLAGS.split} split, means over pieces",
-            command=records.running_command(),
-            results=[{"instrument": name, **row} for name, row in rows.items()],
+            command=None,
+            results=[
+                {"instrument": name, **{k.removeprefix("metric/"): v for k, v in row.items()}}
+                for name, row in rows.items()
+            ],
         )
 
 

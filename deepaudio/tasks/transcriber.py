@@ -234,7 +234,6 @@ def make_transcriber(
     )
 
 
-@functools.cache
 def load_transcriber(weights: str | Path | None = None) -> Transcriber:
     """A transcriber with weights from a file.
 
@@ -242,7 +241,7 @@ def load_transcriber(weights: str | Path | None = None) -> Transcriber:
         weights: A path, or the name of weights shipped in the package; None for the default.
 
     Returns:
-        The transcriber; the same one for the same weights.
+        The transcriber.
 
     Raises:
         WeightsError: There are no such weights, or they do not fit their configuration.

@@ -36,8 +36,9 @@ def _config(corpus, num_steps):
     config.data_dir = str(corpus)
     config.model.channels = (2, 2, 4)
     config.model.dense_units = 16
-    config.model.lstm_units = 8
-    config.num_frames = 40
+    config.model.lstm_units = 4
+    config.model.key_lstm_units = 2
+    config.num_frames = 20
     config.num_steps = num_steps
     config.checkpoint_every = 2
     config.evaluate_every = 4
@@ -130,6 +131,32 @@ def test_evaluate_averages_pieces_by_instrument(run, corpus):
     np.testing.assert_allclose(rows["all"][key], np.mean([score[key] for score in scores]))
 
 
+def _batch_shapes(config):
+    batch, frames = config.batch_size, config.num_frames
+    labels = ("onsets", "frames", "offsets", "velocities", "frame_weights")
+    shapes = {name: jax.ShapeDtypeStruct((batch, frames, 88), "float32") for name in labels}
+    shapes["samples"] = jax.ShapeDtypeStruct((batch, frames * 512), "float32")
+    shapes["paddings"] = jax.ShapeDtypeStruct((batch, frames), "float32")
+    return shapes
+
+
+@pytest.mark.parametrize(("variant", "gibibytes"), [("paper", 6), ("maestro", 12)])
+def test_published_sizes_compile_and_fit(variant, gibibytes):
+    """Loss and gradients of a whole batch are compiled, not run; 8 x 20 s fit in a usual GPU."""
+    config = onsets_and_frames.get_config(variant)
+    task = _transcription.make_task(config)
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    gradient = jax.jit(jax.value_and_grad(task.loss, has_aux=True))
+    compiled = gradient.lower(
+        variables["params"],
+        {"batch_stats": variables["batch_stats"]},
+        _batch_shapes(config),
+        jax.random.key(0),
+    ).compile()
+    used = compiled.memory_analysis().temp_size_in_bytes
+    assert 1 < used / 2**30 < gibibytes
+
+
 @pytest.mark.parametrize("variant", ["paper", "maestro", "small", "frames_only", "smoke"])
 def test_every_variant_builds_and_takes_a_batch(variant):
     """Shapes only: nothing of this size runs here."""
@@ -140,13 +167,7 @@ def test_every_variant_builds_and_takes_a_batch(variant):
         schedule, max_gradient_norm=config.max_gradient_norm, weight_decay=config.weight_decay
     )
     state = jax.eval_shape(lambda: training.init_state(task, optimizer, 0))
-    batch, frames = config.batch_size, config.num_frames
-    shape = {
-        name: jax.ShapeDtypeStruct((batch, frames, 88), "float32")
-        for name in ("onsets", "frames", "offsets", "velocities", "frame_weights")
-    }
-    shape["samples"] = jax.ShapeDtypeStruct((batch, frames * 512), "float32")
-    shape["paddings"] = jax.ShapeDtypeStruct((batch, frames), "float32")
+    shape = _batch_shapes(config)
     loss, (metrics, model_state) = jax.eval_shape(
         task.loss, state.params, state.model_state, shape, jax.random.key(0)
     )
@@ -158,6 +179,18 @@ def test_every_variant_builds_and_takes_a_batch(variant):
     if variant not in ("paper", "frames_only"):
         heads |= {"loss/offset"}
     assert set(metrics) == heads
+
+
+def test_a_run_can_begin_from_another_runs_weights(run, corpus, tmp_path):
+    workdir, state = run
+    config = _config(corpus, 2)
+    config.init_from = str(workdir)
+    config.schedule.peak = 0.0
+    started = train.train(config, tmp_path)
+    for a, b in zip(
+        jax.tree.leaves(started.params), jax.tree.leaves(state.average["params"]), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_unknown_variant_is_said():

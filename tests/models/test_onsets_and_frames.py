@@ -140,6 +140,35 @@ def test_direct_logits_do_not_need_the_recurrent_layers():
     np.testing.assert_array_equal(np.abs(changed[0]).max(axis=-1) > 0, [0, 1, 1, 1, 1, 1, 1, 1, 0])
 
 
+def test_key_by_key_treats_every_key_alike():
+    """Permuting the keys of what the frame head hears permutes what it says."""
+    config = dataclasses.replace(TINY, key_lstm_units=3, direct=True)
+    network = OnsetsAndFrames(config)
+    spectrogram = jax.random.uniform(jax.random.key(1), (2, 7, config.num_bands))
+    variables = network.init(jax.random.key(0), spectrogram, train=False)
+    assert "frame_lstm" not in variables["params"]
+    params = {**variables["params"]}
+    kernel = params["key_frame"]["kernel"]
+    params["key_frame"] = {**params["key_frame"], "kernel": jnp.ones_like(kernel)}
+    order = np.random.default_rng(0).permutation(88)
+
+    def permuted(tree, name):
+        return jax.tree.map(lambda leaf: leaf[..., order], tree) if name in heads else tree
+
+    heads = [
+        f"{head}_{kind}"
+        for head in ("onset", "offset", "frame")
+        for kind in ("keys", "direct_keys", "linear")
+    ]
+    shuffled = {name: permuted(tree, name) for name, tree in params.items()}
+
+    def frames(params):
+        return network.apply({**variables, "params": params}, spectrogram, train=False).frames
+
+    assert np.asarray(frames(params)).std() > 0
+    np.testing.assert_allclose(frames(shuffled), frames(params)[..., order], atol=1e-5)
+
+
 @pytest.mark.parametrize("option", ["band_norm", "dense_norm"])
 def test_norms_make_loudness_and_offset_not_matter(option):
     """Batch norm at the input or the dense layer cancels a common scale of what it normalizes."""
