@@ -1,23 +1,28 @@
 """What the launchers need to know of piano transcription."""
 
 import functools
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from deepaudio import audio, data, evaluation
 from deepaudio.data import augment, labels, piano_pipeline
+from deepaudio.decoding import decode_notes
 from deepaudio.evaluation import pictures
 from deepaudio.models import OnsetsAndFramesConfig
-from deepaudio.tasks.transcriber import make_transcriber
+from deepaudio.tasks.transcriber import Transcriber, make_transcriber
 from deepaudio.tasks.transcription import TranscriptionConfig, TranscriptionTask
 
 _READERS = {"maps": data.read_maps, "maestro": data.read_maestro}
 # Seconds of a recording that a training run's evaluator listens to.
 _EVALUATED_SECONDS = 60
+_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 
 def make_task(config: ml_collections.ConfigDict) -> TranscriptionTask:
@@ -83,6 +88,57 @@ def make_evaluator(config: ml_collections.ConfigDict, task: TranscriptionTask) -
         yield "validation/roll", pictures.to_image(figure)
 
     return evaluate
+
+
+def best_thresholds(
+    transcriber: Transcriber, recordings: list[data.Recording], keys: Sequence[str]
+) -> dict[str, float]:
+    """The decoding thresholds with the largest scores over some recordings.
+
+    Args:
+        transcriber: Gives rolls.
+        recordings: On which to choose; not those on which the choice is judged.
+        keys: Which scores of `evaluation.score_notes`; their sum decides.
+
+    Returns:
+        `onset_threshold` and `frame_threshold`.
+
+    Raises:
+        ValueError: There are no recordings.
+    """
+    if not recordings:
+        raise ValueError("no recordings to choose thresholds on")
+    heard = [
+        (_rolls(transcriber, recording), data.read_midi(recording.midi_path))
+        for recording in track(recordings, "choosing thresholds", console=Console(stderr=True))
+    ]
+    onsets = _THRESHOLDS if heard[0][0].onsets is not None else _THRESHOLDS[:1]
+
+    def total(pair):
+        scores = [
+            evaluation.score_notes(
+                notes,
+                decode_notes(
+                    rolls,
+                    frame_seconds=transcriber.frame_seconds,
+                    onset_threshold=pair[0],
+                    frame_threshold=pair[1],
+                ),
+            )
+            for rolls, notes in heard
+        ]
+        mean = evaluation.average_scores(scores)
+        return sum(mean[key] for key in keys)
+
+    onset, frame = max(itertools.product(onsets, _THRESHOLDS), key=total)
+    return {"onset_threshold": onset, "frame_threshold": frame}
+
+
+def _rolls(transcriber, recording):
+    blocks = audio.iter_blocks(
+        recording.audio_path, sample_rate=transcriber.sample_rate, block_samples=1 << 18
+    )
+    return transcriber.rolls(blocks)
 
 
 def _first_seconds(task, recording):

@@ -15,7 +15,6 @@ the thresholds that serve it best on the validation split. Writes
 """
 
 import functools
-import itertools
 import sys
 from pathlib import Path
 
@@ -23,46 +22,14 @@ import jax
 from absl import app, flags
 
 from deepaudio import audio, data, evaluation
-from deepaudio.decoding import decode_notes
-from deepaudio.tasks.transcriber import Transcriber, make_transcriber
-from experiments import records, restore
+from deepaudio.tasks.transcriber import make_transcriber
+from experiments import _transcription, records, restore
 
 CLAIM = (
     "This technique results in over a 100% relative improvement in note with offset score on the "
     "MAPS dataset."
 )
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 _KEY = "metric/note_with_offset/f1"
-
-
-def best_thresholds(
-    transcriber: Transcriber, recordings: list[data.Recording], *, has_onsets: bool, key: str
-) -> dict[str, float]:
-    """The thresholds with the largest mean score over some recordings.
-
-    Args:
-        transcriber: Gives rolls.
-        recordings: On which to choose.
-        has_onsets: Whether the onset threshold matters.
-        key: Which score.
-
-    Returns:
-        `onset_threshold` and `frame_threshold`.
-    """
-    heard = [(_rolls(transcriber, r), data.read_midi(r.midi_path)) for r in recordings]
-    best, chosen = -1.0, {}
-    for onset, frame in itertools.product(THRESHOLDS if has_onsets else (0.5,), THRESHOLDS):
-        thresholds = {"onset_threshold": onset, "frame_threshold": frame}
-        scores = [
-            evaluation.score_notes(
-                notes, decode_notes(rolls, frame_seconds=transcriber.frame_seconds, **thresholds)
-            )
-            for rolls, notes in heard
-        ]
-        mean = evaluation.average_scores(scores)[key]
-        if mean > best:
-            best, chosen = mean, thresholds
-    return chosen
 
 
 def measure(workdir: str, step: int, data_dir: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -70,26 +37,17 @@ def measure(workdir: str, step: int, data_dir: str) -> tuple[dict[str, float], d
     task, variables = restore.restore(workdir, step)
     predict = functools.partial(jax.jit(task.predict), variables)
     transcriber = make_transcriber(task.config, predict)
-    thresholds = best_thresholds(
-        transcriber,
-        data.read_maestro(data_dir, "validation"),
-        has_onsets=task.config.model.onset_head,
-        key=_KEY,
+    thresholds = _transcription.best_thresholds(
+        transcriber, data.read_maestro(data_dir, "validation"), [_KEY]
     )
     scores = []
     for recording in data.read_maestro(data_dir, "test"):
-        notes = decode_notes(
-            _rolls(transcriber, recording), frame_seconds=transcriber.frame_seconds, **thresholds
+        blocks = audio.iter_blocks(
+            recording.audio_path, sample_rate=transcriber.sample_rate, block_samples=1 << 18
         )
+        notes = transcriber.notes(blocks, **thresholds)
         scores.append(evaluation.score_notes(data.read_midi(recording.midi_path), notes))
     return evaluation.average_scores(scores), thresholds
-
-
-def _rolls(transcriber, recording):
-    blocks = audio.iter_blocks(
-        recording.audio_path, sample_rate=transcriber.sample_rate, block_samples=1 << 18
-    )
-    return transcriber.rolls(blocks)
 
 
 def _define_flags() -> None:

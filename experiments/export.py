@@ -1,42 +1,59 @@
 """Exports a training run's model to a weights file that `deepaudio transcribe --model` takes.
 
-    python -m experiments.export --workdir=RUN --output=my_piano.safetensors
+    python -m experiments.export --workdir=RUN --data_dir=CORPUS --output=my_piano.safetensors
 
-The file holds the averaged variables, the model's configuration, and the decoding thresholds.
+The file holds the averaged variables, the model's configuration, and the decoding thresholds that
+score best on the corpus's validation split; without a corpus they are 0.5.
 """
 
+import functools
 import sys
 from pathlib import Path
 
+import jax
 from absl import app, flags
 
+from deepaudio import data
 from deepaudio.models import save_weights
-from experiments import restore
+from deepaudio.tasks.transcriber import make_transcriber
+from experiments import _transcription, restore
+
+_SCORES = ("metric/note/f1", "metric/note_with_offset/f1")
 
 
 def export(
     workdir: str | Path,
     output: str | Path,
     *,
-    onset_threshold: float,
-    frame_threshold: float,
     step: int | None = None,
-) -> None:
+    data_dir: str | None = None,
+) -> dict[str, float]:
     """Writes a run's averaged variables as a weights file.
 
     Args:
         workdir: The run's folder.
         output: The file, .safetensors.
-        onset_threshold: Probability above which a note begins.
-        frame_threshold: Probability above which a key sounds.
         step: Which checkpoint; None for the newest.
+        data_dir: A corpus in MAESTRO's layout on whose validation split thresholds are chosen.
+
+    Returns:
+        The decoding thresholds that were stored.
 
     Raises:
         FileNotFoundError: There is no such run or checkpoint.
+        ValueError: The corpus cannot be read.
     """
     task, variables = restore.restore(workdir, step)
-    decoding = {"onset_threshold": onset_threshold, "frame_threshold": frame_threshold}
+    decoding = {"onset_threshold": 0.5, "frame_threshold": 0.5}
+    if data_dir:
+        predict = functools.partial(jax.jit(task.predict), variables)
+        decoding = _transcription.best_thresholds(
+            make_transcriber(task.config, predict),
+            data.read_maestro(data_dir, "validation"),
+            _SCORES,
+        )
     save_weights(output, variables, {**task.config.to_dict(), "decoding": decoding})
+    return decoding
 
 
 def _define_flags() -> None:
@@ -44,8 +61,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("workdir", None, "The training run.", required=True)
     flags.DEFINE_string("output", None, "The file, .safetensors.", required=True)
     flags.DEFINE_integer("step", None, "Which checkpoint; else the newest.")
-    flags.DEFINE_float("onset_threshold", 0.5, "Probability above which a note begins.")
-    flags.DEFINE_float("frame_threshold", 0.5, "Probability above which a key sounds.")
+    flags.DEFINE_string("data_dir", None, "A corpus on which to choose the thresholds.")
 
 
 def main(argv: list[str]) -> None:
@@ -53,13 +69,13 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
-        export(
+        decoding = export(
             flags.FLAGS.workdir,
             flags.FLAGS.output,
-            onset_threshold=flags.FLAGS.onset_threshold,
-            frame_threshold=flags.FLAGS.frame_threshold,
             step=flags.FLAGS.step,
+            data_dir=flags.FLAGS.data_dir,
         )
+        print(f"{flags.FLAGS.output}: {decoding}")
     except (ValueError, OSError) as error:
         sys.exit(f"export: {error}")
 

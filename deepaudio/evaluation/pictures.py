@@ -18,6 +18,7 @@ _SOUND_COLOURS = ["#0e1117", "#141c2e", "#1f2f52", "#33507d", "#5a7ea6"]
 _NOTE_COLOURS = ["#b5305f", "#f0603c", "#fdb62f", "#fff7a8"]
 _DYNAMIC_RANGE = 50.0  # dB below the loudest band that still show
 _MAX_ROWS = 12
+_SLACK = 0.1  # seconds
 _BANDS_A_KEY = 3
 
 
@@ -59,7 +60,8 @@ def roll_picture(
         if log_mel is not None:
             duration = len(log_mel) * config.hop_length / config.sample_rate
     duration = max(duration, 1e-3)
-    rows = int(np.clip(np.ceil(duration / row_seconds - 1e-6), 1, _MAX_ROWS))
+    # A last frame that reaches a little over a row's end deserves no row of its own.
+    rows = int(np.clip(np.ceil((duration - _SLACK) / row_seconds), 1, _MAX_ROWS))
     row_seconds = duration / rows if rows in (1, _MAX_ROWS) else row_seconds
     low, high = _pitch_range(everything)
 

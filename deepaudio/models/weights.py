@@ -32,7 +32,8 @@ def save_weights(path: str | Path, variables: dict, config: dict) -> None:
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     tensors = {name: np.ascontiguousarray(array) for name, array in flat.items()}
     partial = path.with_name(f".{path.name}.partial")
-    safetensors.numpy.save_file(tensors, partial, metadata={"config": json.dumps(config)})
+    # Not save_file, which makes files that only their owner can read.
+    partial.write_bytes(safetensors.numpy.save(tensors, {"config": json.dumps(config)}))
     partial.replace(path)
 
 

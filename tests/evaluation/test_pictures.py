@@ -58,7 +58,7 @@ def test_sound_and_reference_are_drawn():
     assert with_truth[..., :].max() > 200 and np.any(plain != with_truth)
 
 
-@pytest.mark.parametrize(("seconds", "rows"), [(5, 1), (61, 3), (3600, 12)])
+@pytest.mark.parametrize(("seconds", "rows"), [(5, 1), (30.05, 1), (61, 3), (3600, 12)])
 def test_long_sound_is_broken_into_rows_that_cover_it(seconds, rows):
     figure = roll_picture(one_note(seconds - 1.0, seconds), duration=seconds)
     spans = [ax.get_xlim() for ax in figure.axes[:-1]]

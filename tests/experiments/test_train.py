@@ -10,6 +10,7 @@ import soundfile
 from deepaudio import data, training
 from deepaudio.models import WeightsError, load_weights
 from deepaudio.tasks.transcriber import load_transcriber
+from deepaudio.tasks.transcription import Rolls
 from experiments import _transcription, evaluate, export, restore, train
 from experiments.configs import onsets_and_frames
 from experiments.make_piano_corpus import make_corpus
@@ -87,11 +88,11 @@ def test_missing_data_is_said(tmp_path):
 def test_export_is_what_the_command_transcribes_with(run, corpus, tmp_path):
     workdir, state = run
     path = tmp_path / "model.safetensors"
-    export.export(workdir, path, onset_threshold=0.01, frame_threshold=0.01)
+    decoding = export.export(workdir, path)
     variables, config = load_weights(path)
     for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(state.average), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert config["decoding"] == {"onset_threshold": 0.01, "frame_threshold": 0.01}
+    assert config["decoding"] == decoding == {"onset_threshold": 0.5, "frame_threshold": 0.5}
 
     recording = data.read_maestro(corpus, "test")[0]
     samples = soundfile.read(recording.audio_path, dtype="float32")[0]
@@ -103,6 +104,30 @@ def test_export_is_what_the_command_transcribes_with(run, corpus, tmp_path):
     expected = task.predict(restored, window)
     count = min(len(rolls.frames), 500)
     np.testing.assert_allclose(rolls.frames[:count], expected.frames[0, 62 : 62 + count], atol=1e-3)
+
+
+def test_thresholds_are_those_that_score_best(tmp_path, monkeypatch):
+    """A model that says 0.25 for a note that is there and 0.15 for one that is not."""
+    notes = data.Notes([0.5, 1.0], [0.9, 1.4], [60, 64], [80, 80])
+    rolls = {name: np.zeros((60, 88), np.float32) for name in ("onsets", "frames")}
+    for onset, offset, pitch, value in [
+        (0.5, 0.9, 60, 0.25),
+        (1.0, 1.4, 64, 0.25),
+        (0.5, 0.9, 70, 0.15),
+    ]:
+        first, last = int(onset / 0.032), int(np.ceil(offset / 0.032))
+        rolls["onsets"][first : first + 2, pitch - 21] = value
+        rolls["frames"][first:last, pitch - 21] = value
+
+    class Model:
+        frame_seconds = 0.032
+
+    given = Rolls(**rolls, offsets=None, velocities=np.full((60, 88), 0.5, np.float32))
+    monkeypatch.setattr(_transcription, "_rolls", lambda model, recording: given)
+    data.write_midi(tmp_path / "a.mid", notes)
+    recording = data.Recording(tmp_path / "a.wav", tmp_path / "a.mid", "validation", "", "", "", 2)
+    best = _transcription.best_thresholds(Model(), [recording], ["metric/note/f1"])
+    assert best["onset_threshold"] == 0.2
 
 
 def test_weights_of_another_shape_are_refused(run, tmp_path):
