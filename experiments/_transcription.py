@@ -22,7 +22,7 @@ from deepaudio.tasks.transcription import TranscriptionConfig, TranscriptionTask
 _READERS = {"maps": data.read_maps, "maestro": data.read_maestro}
 # Seconds of a recording that a training run's evaluator listens to.
 _EVALUATED_SECONDS = 60
-_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 
 
 def make_task(config: ml_collections.ConfigDict) -> TranscriptionTask:
