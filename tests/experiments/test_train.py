@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
+from jax.sharding import Mesh
 
 from deepaudio import data, training
 from deepaudio.models import WeightsError, load_weights
@@ -29,6 +30,15 @@ def corpus(tmp_path_factory):
 def loose_promotion():
     """optax's Adam raises a float to an integer power, which strict promotion forbids."""
     with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_devices():
+    """Sharded, but over two of the eight host devices: compiling for eight takes minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+        patch.setattr("deepaudio.training._loop.data_mesh", lambda: mesh)
         yield
 
 
