@@ -7,6 +7,7 @@ import numpy as np
 from deepaudio.data.notes import LOWEST_PITCH, Notes
 
 NUM_KEYS = 88
+_UNKNOWN_VELOCITY = 64
 
 
 class RollsLike(Protocol):
@@ -16,7 +17,8 @@ class RollsLike(Protocol):
         onsets: A note begins in this frame or the one before; None for a frame-only model.
         frames: The key sounds.
         offsets: A note has just ended; read only if an offset threshold is given.
-        velocities: MIDI velocity / 127, meaningful where a note begins.
+        velocities: MIDI velocity / 127, meaningful where a note begins; None if not predicted,
+            and notes then have MIDI's middle velocity, 64.
     """
 
     @property
@@ -89,8 +91,10 @@ def decode_notes(
     offsets[following] = onsets[following + 1]
     offsets = np.maximum(offsets, onsets + 0.5)  # one-frame notes keep a length
 
-    velocities = _keys_first(rolls.velocities, "velocities")[keys, starts].astype(np.float64)
-    velocities = np.clip(np.round(127 * np.clip(velocities, 0, 1)), 1, 127).astype(np.int64)
+    velocities = np.full(len(keys), _UNKNOWN_VELOCITY)
+    if rolls.velocities is not None:
+        heard = _keys_first(rolls.velocities, "velocities")[keys, starts].astype(np.float64)
+        velocities = np.clip(np.round(127 * np.clip(heard, 0, 1)), 1, 127).astype(np.int64)
     return Notes(
         onsets=start + onsets * frame_seconds,
         offsets=start + offsets * frame_seconds,

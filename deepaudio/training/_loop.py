@@ -121,10 +121,11 @@ def train(
                 writer.flush()
                 progress.update(bar, loss=f"loss {numbers['loss/total']:.4f}")
             progress.update(bar, completed=step)
-            if evaluator and (step % config.evaluate_every == 0 or is_last):
-                _evaluate(evaluator, state, step, writer)
+            # Saved first: whatever befalls the evaluator, the steps are not lost.
             if saves:
                 checkpoints.save(step, state, batches.get_state())
+            if evaluator and (step % config.evaluate_every == 0 or is_last):
+                _evaluate(evaluator, state, step, writer)
     return state
 
 

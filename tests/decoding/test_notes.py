@@ -178,3 +178,12 @@ def test_wrong_shapes_are_told():
         decode_notes(rolls._replace(frames=rolls.frames[:, 1:]), frame_seconds=FRAME)
     with pytest.raises(ValueError, match="frame_seconds=0"):
         decode_notes(rolls, frame_seconds=0)
+
+
+def test_without_velocities_notes_have_the_middle_one():
+    rolls = empty_rolls()
+    rolls.onsets[3:5, 40] = rolls.frames[3:9, 40] = 0.9
+    rolls.velocities[3, 40] = 1.0
+    assert decode_notes(rolls, frame_seconds=FRAME).velocities.tolist() == [127]
+    silent = rolls._replace(velocities=None)
+    assert decode_notes(silent, frame_seconds=FRAME).velocities.tolist() == [64]

@@ -166,6 +166,18 @@ def test_evaluate_averages_pieces_by_instrument(run, corpus):
     np.testing.assert_allclose(rows["all"][key], np.mean([score[key] for score in scores]))
 
 
+def test_frames_only_gives_notes(corpus):
+    """The ablation has neither onsets nor velocities, and is scored all the same."""
+    config = onsets_and_frames.get_config("frames_only")
+    config.model.channels, config.model.dense_units, config.model.lstm_units = (2, 2, 2), 8, 4
+    config.model.key_lstm_units = 2
+    config.data_dir, config.evaluate_recordings = str(corpus), 1
+    task = _transcription.make_task(config)
+    evaluate_variables = _transcription.make_evaluator(config, task)
+    results = dict(evaluate_variables(task.init(jax.random.key(0))))
+    assert 0 <= results["validation/metric/note/f1"] <= 1
+
+
 def _batch_shapes(config):
     batch, frames = config.batch_size, config.num_frames
     labels = ("onsets", "frames", "offsets", "velocities", "frame_weights")

@@ -84,6 +84,17 @@ def test_evaluator_hears_the_average_and_its_picture_is_written(task, batches, t
     assert b"validation/picture" in events
 
 
+def test_a_failing_evaluator_loses_no_steps(task, batches, tmp_path):
+    def evaluator(variables):
+        raise ValueError("no validation today")
+        yield
+
+    with pytest.raises(ValueError, match="no validation today"):
+        _train(task, batches(), tmp_path, _config(10), evaluator)
+    with training.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step() == 10
+
+
 def test_restoring_what_is_not_there_is_said(task, tmp_path):
     checkpoints = training.Checkpoints(tmp_path)
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
