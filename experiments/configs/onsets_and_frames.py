@@ -6,11 +6,12 @@
 
 Variants, after the colon:
     paper            The paper's network and schedule, for MAPS: days on one GPU; the paper gives
-                     note F1 82.29, with offset 50.22, on MAPS.
+                     note F1 about 82, with offset 50.22, on MAPS.
     maestro          The follow-up's (arXiv 1810.12247) network, offset head and augmentation, for
                      MAESTRO: days on several GPUs; note F1 95.32, with offset 80.50 on MAESTRO.
-    small            What the package ships: one shared acoustic stack, trained in about 80 minutes
-                     on two CPU cores.
+    small            One shared acoustic stack and short ways for gradients: over an hour on two CPU
+                     cores. The package's weights come from two runs of it, see
+                     deepaudio/weights/README.md, and so do their scores, see README.md.
     frames_only      `small` without onsets, the paper's ablation.
     smoke            A minute on two cores, to see the loss fall.
 """
