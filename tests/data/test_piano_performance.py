@@ -26,7 +26,16 @@ _NOTES = st.lists(
     ).map(lambda note: (note[0], note[0] + note[1], note[2], note[3])),
     max_size=30,
 )
-_PEDAL = st.lists(st.tuples(st.floats(0.0, 6.0), st.sampled_from([0, 63, 64, 127])), max_size=8)
+# One pedal value a tick: stepping through time knows states, not what happens within an instant.
+_TICKS = st.integers(0, 6 * piano_performance.TICKS_PER_SECOND)
+_PEDAL = st.lists(
+    st.tuples(
+        _TICKS.map(lambda tick: tick / piano_performance.TICKS_PER_SECOND),
+        st.sampled_from([0, 63, 64, 127]),
+    ),
+    max_size=8,
+    unique_by=lambda change: change[0],
+)
 
 
 @settings(max_examples=100, deadline=None)
