@@ -22,7 +22,10 @@ from deepaudio.tasks.transcription import TranscriptionConfig, TranscriptionTask
 _READERS = {"maps": data.read_maps, "maestro": data.read_maestro}
 # Seconds of a recording that a training run's evaluator listens to.
 _EVALUATED_SECONDS = 60
-_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
+# What decoding is chosen from.
+_ONSET_THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
+_FRAME_THRESHOLDS = (0.15, 0.2, 0.3, 0.4, 0.5)
+_OFFSET_WEIGHTS = (None, 0.0, 1.0, 2.0, 4.0)
 
 
 def make_task(config: ml_collections.ConfigDict) -> TranscriptionTask:
@@ -90,10 +93,10 @@ def make_evaluator(config: ml_collections.ConfigDict, task: TranscriptionTask) -
     return evaluate
 
 
-def best_thresholds(
+def best_decoding(
     transcriber: Transcriber, recordings: list[data.Recording], keys: Sequence[str]
-) -> dict[str, float]:
-    """The decoding thresholds with the largest scores over some recordings.
+) -> dict[str, float | None]:
+    """The decoding with the largest scores over some recordings.
 
     Args:
         transcriber: Gives rolls.
@@ -101,7 +104,7 @@ def best_thresholds(
         keys: Which scores of `evaluation.score_notes`; their sum decides.
 
     Returns:
-        `onset_threshold` and `frame_threshold`.
+        `onset_threshold`, `frame_threshold` and `offset_weight`, as `decode_notes` takes them.
 
     Raises:
         ValueError: There are no recordings.
@@ -110,28 +113,28 @@ def best_thresholds(
         raise ValueError("no recordings to choose thresholds on")
     heard = [
         (_rolls(transcriber, recording), data.read_midi(recording.midi_path))
-        for recording in track(recordings, "choosing thresholds", console=Console(stderr=True))
+        for recording in track(recordings, "transcribing", console=Console(stderr=True))
     ]
-    onsets = _THRESHOLDS if heard[0][0].onsets is not None else _THRESHOLDS[:1]
 
-    def total(pair):
+    def total(decoding):
         scores = [
             evaluation.score_notes(
-                notes,
-                decode_notes(
-                    rolls,
-                    frame_seconds=transcriber.frame_seconds,
-                    onset_threshold=pair[0],
-                    frame_threshold=pair[1],
-                ),
+                notes, decode_notes(rolls, frame_seconds=transcriber.frame_seconds, **decoding)
             )
             for rolls, notes in heard
         ]
         mean = evaluation.average_scores(scores)
         return sum(mean[key] for key in keys)
 
-    onset, frame = max(itertools.product(onsets, _THRESHOLDS), key=total)
-    return {"onset_threshold": onset, "frame_threshold": frame}
+    has_onsets = heard[0][0].onsets is not None
+    grid = itertools.product(
+        _ONSET_THRESHOLDS if has_onsets else (0.5,),
+        _FRAME_THRESHOLDS,
+        _OFFSET_WEIGHTS if has_onsets else (None,),
+    )
+    names = ("onset_threshold", "frame_threshold", "offset_weight")
+    choices = [dict(zip(names, values, strict=True)) for values in grid]
+    return max(track(choices, "choosing thresholds", console=Console(stderr=True)), key=total)
 
 
 def _rolls(transcriber, recording):

@@ -10,7 +10,7 @@
 
 Scores both runs after the same number of steps on the test split: same data, order, seed and
 learning rates, provided that step N lies before the full run's learning rate falls. Each run uses
-the thresholds that serve it best on the validation split. Writes
+the decoding that serves it best on the validation split. Writes
 `experiments/records/claims/onsets_and_frames.json`.
 """
 
@@ -32,12 +32,14 @@ CLAIM = (
 _KEY = "metric/note_with_offset/f1"
 
 
-def measure(workdir: str, step: int, data_dir: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean test scores of a run at a step, and the thresholds chosen for it."""
+def measure(
+    workdir: str, step: int, data_dir: str
+) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Mean test scores of a run at a step, and the decoding chosen for it."""
     task, variables = restore.restore(workdir, step)
     predict = functools.partial(jax.jit(task.predict), variables)
     transcriber = make_transcriber(task.config, predict)
-    thresholds = _transcription.best_thresholds(
+    decoding = _transcription.best_decoding(
         transcriber, data.read_maestro(data_dir, "validation"), [_KEY]
     )
     scores = []
@@ -45,9 +47,9 @@ def measure(workdir: str, step: int, data_dir: str) -> tuple[dict[str, float], d
         blocks = audio.iter_blocks(
             recording.audio_path, sample_rate=transcriber.sample_rate, block_samples=1 << 18
         )
-        notes = transcriber.notes(blocks, **thresholds)
+        notes = transcriber.notes(blocks, **decoding)
         scores.append(evaluation.score_notes(data.read_midi(recording.midi_path), notes))
-    return evaluation.average_scores(scores), thresholds
+    return evaluation.average_scores(scores), decoding
 
 
 def _define_flags() -> None:

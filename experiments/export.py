@@ -3,7 +3,8 @@
     python -m experiments.export --workdir=RUN --data_dir=CORPUS --output=my_piano.safetensors
 
 The file holds the averaged variables, the model's configuration, and the decoding thresholds that
-score best on the corpus's validation split; without a corpus they are 0.5.
+score best on the corpus's validation split; without a corpus they are 0.5, and notes end by the
+paper's rule.
 """
 
 import functools
@@ -27,7 +28,7 @@ def export(
     *,
     step: int | None = None,
     data_dir: str | None = None,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Writes a run's averaged variables as a weights file.
 
     Args:
@@ -37,17 +38,17 @@ def export(
         data_dir: A corpus in MAESTRO's layout on whose validation split thresholds are chosen.
 
     Returns:
-        The decoding thresholds that were stored.
+        The decoding that was stored, as `decode_notes` takes it.
 
     Raises:
         FileNotFoundError: There is no such run or checkpoint.
         ValueError: The corpus cannot be read.
     """
     task, variables = restore.restore(workdir, step)
-    decoding = {"onset_threshold": 0.5, "frame_threshold": 0.5}
+    decoding = {"onset_threshold": 0.5, "frame_threshold": 0.5, "offset_weight": None}
     if data_dir:
         predict = functools.partial(jax.jit(task.predict), variables)
-        decoding = _transcription.best_thresholds(
+        decoding = _transcription.best_decoding(
             make_transcriber(task.config, predict),
             data.read_maestro(data_dir, "validation"),
             _SCORES,

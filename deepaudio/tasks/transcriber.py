@@ -45,6 +45,7 @@ class Transcriber:
         has_onsets: bool = True,
         onset_threshold: float = 0.5,
         frame_threshold: float = 0.5,
+        offset_weight: float | None = None,
     ):
         """Prepares a model for recordings.
 
@@ -60,6 +61,7 @@ class Transcriber:
             has_onsets: False if the model has no onset head; notes then come from frames alone.
             onset_threshold: Used where `notes` is given none.
             frame_threshold: Used where `notes` is given none.
+            offset_weight: As `decode_notes` takes it.
 
         Raises:
             ValueError: The margins leave nothing of the window.
@@ -75,6 +77,7 @@ class Transcriber:
         self._batch_size = batch_size
         self._has_onsets = has_onsets
         self._thresholds = onset_threshold, frame_threshold
+        self._offset_weight = offset_weight
 
     def rolls(
         self,
@@ -142,6 +145,7 @@ class Transcriber:
             frame_seconds=self.frame_seconds,
             onset_threshold=own_onset if onset_threshold is None else onset_threshold,
             frame_threshold=own_frame if frame_threshold is None else frame_threshold,
+            offset_weight=self._offset_weight,
         )
 
     def _run(self, pending: list[np.ndarray], batch_size: int) -> list[np.ndarray | None]:
@@ -213,14 +217,16 @@ def _counting(blocks: Iterable[np.ndarray]):
 
 
 def make_transcriber(
-    config: TranscriptionConfig, predict: Callable[[np.ndarray], Rolls], **thresholds: float
+    config: TranscriptionConfig,
+    predict: Callable[[np.ndarray], Rolls],
+    **decoding: float | None,
 ) -> Transcriber:
     """A transcriber with the windows that suit this project's models.
 
     Args:
         config: Of the model.
         predict: From samples to rolls, as `Transcriber` takes it.
-        **thresholds: `onset_threshold`, `frame_threshold`.
+        **decoding: `onset_threshold`, `frame_threshold`, `offset_weight`.
     """
     return Transcriber(
         predict,
@@ -230,7 +236,7 @@ def make_transcriber(
         margin_frames=_MARGIN_FRAMES,
         batch_size=_BATCH_SIZE,
         has_onsets=config.model.onset_head,
-        **thresholds,
+        **decoding,
     )
 
 

@@ -22,7 +22,7 @@ def empty_rolls(num_frames=20):
     return Rolls(*(np.zeros((num_frames, 88), np.float32) for _ in range(4)))
 
 
-def brute_force(rolls, onset_threshold=0.5, frame_threshold=0.5, offset_threshold=None):
+def brute_force(rolls, onset_threshold=0.5, frame_threshold=0.5):
     """The rule frame by frame: [(pitch, first frame, frame after the last, velocity)]."""
     found = []
     for key in range(88):
@@ -32,8 +32,6 @@ def brute_force(rolls, onset_threshold=0.5, frame_threshold=0.5, offset_threshol
             onset = inside and rolls.onsets[frame, key] > onset_threshold
             before = frame > 0 and rolls.onsets[frame - 1, key] > onset_threshold
             active = inside and rolls.frames[frame, key] > frame_threshold
-            if offset_threshold is not None and inside:
-                active = active and not rolls.offsets[frame, key] > offset_threshold
             rising = onset and not before
             if sounding is not None and (rising or not (active or onset)):
                 velocity = rolls.velocities[sounding, key]
@@ -54,15 +52,12 @@ def as_frames(notes):
 @given(
     seed=st.integers(0, 2**32 - 1),
     density=st.sampled_from([0.1, 0.4, 0.8]),
-    offset_threshold=st.sampled_from([None, 0.7]),
 )
-def test_equals_the_rule_frame_by_frame(seed, density, offset_threshold):
+def test_equals_the_rule_frame_by_frame(seed, density):
     rng = np.random.default_rng(seed)
     rolls = Rolls(*(rng.random((15, 88)).astype(np.float32) * density + 0.2 for _ in range(4)))
-    notes = decode_notes(
-        rolls, frame_seconds=FRAME, offset_threshold=offset_threshold, refine=False
-    )
-    expected = brute_force(rolls, offset_threshold=offset_threshold)
+    notes = decode_notes(rolls, frame_seconds=FRAME, refine=False)
+    expected = brute_force(rolls)
     assert as_frames(notes) == [note[:2] for note in expected]
     starts = {(pitch, first) for pitch, first, _, _ in expected}
     for note, onset, offset, velocity in zip(
@@ -74,6 +69,72 @@ def test_equals_the_rule_frame_by_frame(seed, density, offset_threshold):
         last = end + 0.5 if (pitch, end) in starts else max(end - 0.5, first + 1)
         assert offset == pytest.approx(last * FRAME)
         assert velocity == np.clip(np.round(127 * min(probability, 1)), 1, 127)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    weight=st.sampled_from([0.0, 0.5, 3.0]),
+    threshold=st.sampled_from([0.2, 0.5]),
+    has_offsets=st.booleans(),
+)
+def test_likely_ends_are_the_likeliest_of_all(seed, weight, threshold, has_offsets):
+    """Every end tried, its probability multiplied out frame by frame."""
+    rng = np.random.default_rng(seed)
+    onsets, frames, offsets = (rng.uniform(0.01, 0.99, (12, 88)) for _ in range(3))
+    rolls = Rolls(onsets, frames, offsets if has_offsets else None, np.full((12, 88), 0.5))
+    notes = decode_notes(
+        rolls, frame_seconds=1.0, frame_threshold=threshold, offset_weight=weight, refine=False
+    )
+    for pitch, onset, offset in zip(notes.pitches, notes.onsets, notes.offsets, strict=True):
+        key, start = pitch - 21, int(onset)
+        later = notes.onsets[(notes.pitches == pitch) & (notes.onsets > onset)]
+        limit = int(later.min()) if len(later) else 12
+
+        def likelihood(end, key=key, start=start, limit=limit):
+            product = 1.0
+            for frame in range(start, limit):
+                p = frames[frame, key]
+                product *= p * (1 - threshold) if frame < end else (1 - p) * threshold
+            for frame in (end - 1, min(end, 11)) if has_offsets else ():
+                product *= (offsets[frame, key] / (1 - offsets[frame, key])) ** weight
+            return product
+
+        end = max(range(start + 1, limit + 1), key=likelihood)
+        assert offset == (later.min() if end == limit < 12 else max(end - 0.5, start + 1))
+
+
+def _held_note():
+    """A key struck in frame 2 whose frames are sure until 12, but for a doubtful one at 6."""
+    rolls = empty_rolls()
+    rolls.onsets[2:4, 5] = 0.9
+    rolls.frames[2:12, 5] = 0.9
+    rolls.frames[6, 5] = 0.4
+    return rolls
+
+
+def test_a_doubtful_frame_ends_a_note_by_the_papers_rule_only():
+    assert decode_notes(_held_note(), frame_seconds=1.0).offsets == pytest.approx([5.5])
+    likely = decode_notes(_held_note(), frame_seconds=1.0, offset_weight=0.0)
+    assert likely.offsets == pytest.approx([11.5])
+
+
+def test_predicted_offsets_move_a_likely_end_by_their_weight():
+    rolls = _held_note()
+    rolls.frames[8:12, 5] = 0.6
+    rolls.offsets[:] = 0.01
+    rolls.offsets[7:9, 5] = 0.9
+    ends = [
+        decode_notes(rolls, frame_seconds=1.0, offset_weight=weight).offsets[0]
+        for weight in (0.0, 1.0)
+    ]
+    assert ends == pytest.approx([11.5, 7.5])
+
+
+@pytest.mark.parametrize("wrong", [{"offset_weight": -1.0}, {"frame_threshold": 0.0}])
+def test_likely_ends_refuse_what_has_no_odds(wrong):
+    with pytest.raises(ValueError, match="offset_weight"):
+        decode_notes(_held_note(), frame_seconds=1.0, **{"offset_weight": 1.0, **wrong})
 
 
 @settings(max_examples=40, deadline=None)

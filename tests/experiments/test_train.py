@@ -102,7 +102,8 @@ def test_export_is_what_the_command_transcribes_with(run, corpus, tmp_path):
     variables, config = load_weights(path)
     for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(state.average), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert config["decoding"] == decoding == {"onset_threshold": 0.5, "frame_threshold": 0.5}
+    assert config["decoding"] == decoding
+    assert decoding == {"onset_threshold": 0.5, "frame_threshold": 0.5, "offset_weight": None}
 
     recording = data.read_maestro(corpus, "test")[0]
     samples = soundfile.read(recording.audio_path, dtype="float32")[0]
@@ -117,13 +118,13 @@ def test_export_is_what_the_command_transcribes_with(run, corpus, tmp_path):
 
 
 def test_thresholds_are_those_that_score_best(tmp_path, monkeypatch):
-    """A model that says 0.25 for a note that is there and 0.15 for one that is not."""
+    """A model that says 0.35 for a note that is there and 0.25 for one that is not."""
     notes = data.Notes([0.5, 1.0], [0.9, 1.4], [60, 64], [80, 80])
     rolls = {name: np.zeros((60, 88), np.float32) for name in ("onsets", "frames")}
     for onset, offset, pitch, value in [
-        (0.5, 0.9, 60, 0.25),
-        (1.0, 1.4, 64, 0.25),
-        (0.5, 0.9, 70, 0.15),
+        (0.5, 0.9, 60, 0.35),
+        (1.0, 1.4, 64, 0.35),
+        (0.5, 0.9, 70, 0.25),
     ]:
         first, last = int(onset / 0.032), int(np.ceil(offset / 0.032))
         rolls["onsets"][first : first + 2, pitch - 21] = value
@@ -136,8 +137,8 @@ def test_thresholds_are_those_that_score_best(tmp_path, monkeypatch):
     monkeypatch.setattr(_transcription, "_rolls", lambda model, recording: given)
     data.write_midi(tmp_path / "a.mid", notes)
     recording = data.Recording(tmp_path / "a.wav", tmp_path / "a.mid", "validation", "", "", "", 2)
-    best = _transcription.best_thresholds(Model(), [recording], ["metric/note/f1"])
-    assert best["onset_threshold"] == 0.2
+    best = _transcription.best_decoding(Model(), [recording], ["metric/note/f1"])
+    assert best["onset_threshold"] == 0.3
 
 
 def test_weights_of_another_shape_are_refused(run, tmp_path):
