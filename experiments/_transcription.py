@@ -1,7 +1,6 @@
 """What the launchers need to know of piano transcription."""
 
 import functools
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,9 +22,12 @@ _READERS = {"maps": data.read_maps, "maestro": data.read_maestro}
 # Seconds of a recording that a training run's evaluator listens to.
 _EVALUATED_SECONDS = 60
 # What decoding is chosen from.
-_ONSET_THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
-_FRAME_THRESHOLDS = (0.15, 0.2, 0.3, 0.4, 0.5)
-_OFFSET_WEIGHTS = (None, 0.0, 1.0, 2.0, 4.0)
+_THRESHOLDS = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
+_CHOICES = {
+    "onset_threshold": _THRESHOLDS,
+    "offset_weight": (None, 0.0, 1.0, 2.0, 4.0, 6.0),
+    "frame_threshold": _THRESHOLDS,
+}
 
 
 def make_task(config: ml_collections.ConfigDict) -> TranscriptionTask:
@@ -35,6 +37,7 @@ def make_task(config: ml_collections.ConfigDict) -> TranscriptionTask:
             front_end=audio.LogMelConfig(**config.front_end),
             model=OnsetsAndFramesConfig(num_bands=config.front_end.n_mels, **config.model),
             weighted_frame_loss=config.weighted_frame_loss,
+            precision=config.precision,
         )
     )
 
@@ -126,15 +129,13 @@ def best_decoding(
         mean = evaluation.average_scores(scores)
         return sum(mean[key] for key in keys)
 
-    has_onsets = heard[0][0].onsets is not None
-    grid = itertools.product(
-        _ONSET_THRESHOLDS if has_onsets else (0.5,),
-        _FRAME_THRESHOLDS,
-        _OFFSET_WEIGHTS if has_onsets else (None,),
-    )
-    names = ("onset_threshold", "frame_threshold", "offset_weight")
-    choices = [dict(zip(names, values, strict=True)) for values in grid]
-    return max(track(choices, "choosing thresholds", console=Console(stderr=True)), key=total)
+    choices = _CHOICES if heard[0][0].onsets is not None else {"frame_threshold": _THRESHOLDS}
+    best = {"onset_threshold": 0.5, "frame_threshold": 0.5, "offset_weight": None}
+    # One after the other, twice: they hardly depend on each other, and all combinations would
+    # take four times as long.
+    for name in track([*choices, *choices], "choosing", console=Console(stderr=True)):
+        best = max(({**best, name: value} for value in choices[name]), key=total)
+    return best
 
 
 def _rolls(transcriber, recording):

@@ -1,10 +1,10 @@
-"""The headline of Onsets and Frames, measured on a made corpus.
+r"""The headline of Onsets and Frames, measured on a made corpus.
 
     python -m experiments.train --config=experiments/configs/onsets_and_frames.py:small \
         --config.data_dir=CORPUS --workdir=FULL
     python -m experiments.train --config=experiments/configs/onsets_and_frames.py:frames_only \
         --config.data_dir=CORPUS --workdir=FRAMES --config.num_steps=N \
-        --config.schedule.decay_share=0
+        --config.optimizer.schedule.decay_share=0
     python -m experiments.claim_onsets_and_frames --full=FULL --frames_only=FRAMES --step=N \
         --data_dir=CORPUS
 
@@ -23,7 +23,7 @@ from absl import app, flags
 
 from deepaudio import audio, data, evaluation
 from deepaudio.tasks.transcriber import make_transcriber
-from experiments import _transcription, records, restore
+from experiments import _arguments, _transcription, records, restore
 
 CLAIM = (
     "This technique results in over a 100% relative improvement in note with offset score on the "
@@ -92,5 +92,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
-    app.run(main)
+    _arguments.run(main, _define_flags)

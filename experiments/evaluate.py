@@ -26,7 +26,7 @@ from deepaudio.tasks.transcriber import (
     load_transcriber,
     make_transcriber,
 )
-from experiments import records, restore
+from experiments import _arguments, records, restore
 
 _LEVELS = ("frame", "note", "note_with_offset", "note_with_offset_and_velocity")
 _MEASURES = ("precision", "recall", "f1")
@@ -134,5 +134,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
-    app.run(main)
+    _arguments.run(main, _define_flags)

@@ -17,7 +17,7 @@ from absl import app, flags
 from deepaudio import data
 from deepaudio.models import save_weights
 from deepaudio.tasks.transcriber import make_transcriber
-from experiments import _transcription, restore
+from experiments import _arguments, _transcription, restore
 
 _SCORES = ("metric/note/f1", "metric/note_with_offset/f1")
 
@@ -53,7 +53,9 @@ def export(
             data.read_maestro(data_dir, "validation"),
             _SCORES,
         )
-    save_weights(output, variables, {**task.config.to_dict(), "decoding": decoding})
+    # Averaged weights are float32 whatever the training's precision was.
+    config = {**task.config.to_dict(), "precision": "float32", "decoding": decoding}
+    save_weights(output, variables, config)
     return decoding
 
 
@@ -82,5 +84,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
-    app.run(main)
+    _arguments.run(main, _define_flags)

@@ -25,7 +25,7 @@ import soundfile
 from absl import app, flags
 
 from deepaudio.data import piano_generation, piano_performance, piano_synthesis
-from experiments import records
+from experiments import _arguments, records
 
 SAMPLE_RATE = 16000
 _SECONDS = {"one second": 1, "five minutes": 300, "one hour": 3600}
@@ -115,5 +115,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
-    app.run(main)
+    _arguments.run(main, _define_flags)

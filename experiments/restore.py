@@ -9,7 +9,7 @@ import ml_collections
 
 from deepaudio import training
 from deepaudio.tasks.transcription import TranscriptionTask
-from experiments import _transcription
+from experiments import _optimizer, _transcription
 
 
 def restore(
@@ -34,13 +34,10 @@ def restore(
     config.model.channels = tuple(config.model.channels)
     config.model.pools = tuple(config.model.pools)
     task = _transcription.make_task(config)
-    optimizer = training.make_optimizer(
-        lambda count: 0.0,
-        max_gradient_norm=config.max_gradient_norm,
-        weight_decay=config.weight_decay,
-    )
+    # For its state's shapes; of the thresholds, which are not state, none has to be right.
+    optimizer = _optimizer.make_optimizer(config, lambda: 1.0)
     template = jax.jit(lambda: training.init_state(task, optimizer, config.seed))()
-    checkpoints = training.Checkpoints(Path(workdir) / "checkpoints")
+    checkpoints = training.Checkpoints(Path(workdir) / "checkpoints", read_only=True)
     state, _ = checkpoints.restore(template, step)
     checkpoints.close()
     return task, jax.device_get(state.average)

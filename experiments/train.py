@@ -1,4 +1,4 @@
-"""Trains a model, or goes on training it.
+r"""Trains a model, or goes on training it.
 
     python -m experiments.train --config=experiments/configs/onsets_and_frames.py:small \
         --config.data_dir=CORPUS --workdir=RUN
@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from deepaudio import training
+from deepaudio import optim, training
 from deepaudio.models import load_weights
-from experiments import _transcription, restore
+from experiments import _arguments, _distributed, _optimizer, _transcription, restore
 
 # What may differ when a run goes on; the schedules are made so that `num_steps` may too.
 _MAY_CHANGE = {"data_dir", "num_threads", "num_steps", "log_every", "evaluate_every"}
@@ -43,10 +44,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> training.Tr
     task = _transcription.make_task(config)
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_config(config, workdir)
-    schedule = training.make_schedule(training.ScheduleConfig(**config.schedule), config.num_steps)
-    optimizer = training.make_optimizer(
-        schedule, max_gradient_norm=config.max_gradient_norm, weight_decay=config.weight_decay
-    )
+    variables = _initial_variables(config.init_from)
+    optimizer = _optimizer.make_optimizer(config, lambda: _thresholds(config, workdir))
     loop = training.TrainConfig(
         num_steps=config.num_steps,
         seed=config.seed,
@@ -55,6 +54,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> training.Tr
         keep_every=config.keep_every,
         evaluate_every=config.evaluate_every,
         average_decay=config.average_decay,
+        accumulate=config.accumulate,
     )
     return training.train(
         task,
@@ -63,7 +63,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> training.Tr
         loop,
         workdir,
         evaluator=_transcription.make_evaluator(config, task),
-        variables=_initial_variables(config.init_from),
+        variables=variables,
+        mesh=training.data_mesh(config.model_devices),
     )
 
 
@@ -75,6 +76,23 @@ def _initial_variables(source: str | None) -> dict[str, Any] | None:
     return load_weights(source)[0]
 
 
+def _thresholds(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]:
+    """Where pruning thresholds end, from a dense model's weights, which a later call may lack."""
+    path = workdir / "pruning_thresholds.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    pruning = config.optimizer.pruning
+    dense = _initial_variables(pruning.dense_model or config.init_from)
+    if dense is None:
+        raise ValueError(
+            "pruning by thresholds needs a trained dense model: give --config.init_from or "
+            "--config.optimizer.pruning.dense_model, or --config.optimizer.pruning.schedule=cubic"
+        )
+    thresholds = optim.estimate_q(dense["params"], pruning.sparsity)
+    path.write_text(json.dumps(thresholds))
+    return thresholds
+
+
 def _keep_config(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """Writes the configuration beside the run; a run cannot go on as something else."""
     path = workdir / "config.json"
@@ -82,9 +100,13 @@ def _keep_config(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if path.exists():
         old, new = json.loads(path.read_text()), json.loads(text)
         changed = sorted(name for name in old | new if old.get(name) != new.get(name))
-        if set(changed) - _MAY_CHANGE:
+        settings = config.optimizer
+        # The times of both are shares of the steps.
+        sparse = settings.pruning.on or settings.dense_sparse_dense.on
+        if set(changed) - (_MAY_CHANGE - {"num_steps"} if sparse else _MAY_CHANGE):
             raise ValueError(f"{workdir}: was begun with other settings of {', '.join(changed)}")
-    path.write_text(text)
+    if jax.process_index() == 0:
+        path.write_text(text)
 
 
 def _define_flags() -> None:
@@ -92,20 +114,19 @@ def _define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "What to train: FILE:VARIANT.")
     flags.DEFINE_string("workdir", None, "Where checkpoints and metrics are kept.")
     flags.mark_flags_as_required(["config", "workdir"])
+    _distributed.define_flags()
 
 
 def main(argv: list[str]) -> None:
     """Reads the flags and trains."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    # Orbax tells of every file it writes; that would tear the progress bar.
-    logging.set_verbosity(logging.WARNING)
     try:
+        _distributed.initialize()
         train(flags.FLAGS.config, flags.FLAGS.workdir)
     except (ValueError, OSError, ArithmeticError) as error:
         sys.exit(f"train: {error}")
 
 
 if __name__ == "__main__":
-    _define_flags()
-    app.run(main)
+    _arguments.run(main, _define_flags)

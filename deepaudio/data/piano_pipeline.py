@@ -109,8 +109,9 @@ def make_dataset(
     Returns:
         A grain IterDataset of dicts: samples (B, num_frames·hop_length) float32; onsets, frames,
         offsets, velocities and frame_weights (B, num_frames, 88) float32; paddings (B, num_frames)
-        float32, 1 where a frame is past the chunk's end. The last batch of a finite dataset may be
-        smaller. Its iterator has `get_state` and `set_state`.
+        float32, 1 where a frame is past the chunk's end; ids (B,) str, file and first second of
+        each chunk. The last batch of a finite dataset may be smaller. Its iterator has `get_state`
+        and `set_state`.
 
     Raises:
         ValueError: if a truth cannot be read, a shard has no chunk, or a number is out of range.
@@ -178,7 +179,8 @@ def _example(
         notes.pitches,
         notes.velocities,
     )
-    result = {"samples": samples}
+    folder, name = chunk.recording.audio_path.parts[-2:]
+    result = {"samples": samples, "ids": np.array(f"{folder}/{name} at {start:.2f} s")}
     for name, roll in rolls(scaled, start=0.0, num_frames=valid, config=config).items():
         fill = 1.0 if name == "frame_weights" else 0.0
         result[name] = np.full((num_frames, NUM_KEYS), fill, np.float32)

@@ -185,7 +185,7 @@ def gradual_pruning(
             else:
                 weights, candidates = param, kept
             magnitudes = magnitudes_of(weights, candidates)
-            return rule.keep(state.count, path, param, magnitudes)
+            return candidates & rule.keep(state.count, path, param, magnitudes)
 
         shadows = (state.shadow,) if regrow else ()
         mask = jax.lax.cond(

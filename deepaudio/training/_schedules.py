@@ -1,8 +1,7 @@
-"""Learning rates and the optimizer chain."""
+"""Learning rates."""
 
 import dataclasses
 
-import jax
 import optax
 
 
@@ -59,26 +58,3 @@ def make_schedule(config: ScheduleConfig, num_steps: int) -> optax.Schedule:
         return main
     warmup = optax.linear_schedule(0.0, config.peak, config.warmup_steps)
     return optax.join_schedules([warmup, main], [config.warmup_steps])
-
-
-def make_optimizer(
-    schedule: optax.Schedule, *, max_gradient_norm: float, weight_decay: float
-) -> optax.GradientTransformationExtraArgs:
-    """Adam after clipping: gradients are clipped before Adam sees them.
-
-    Args:
-        schedule: The learning rate.
-        max_gradient_norm: Gradients are scaled down to this global norm.
-        weight_decay: Decoupled (AdamW), on matrices and kernels only; 0 for Adam.
-
-    Returns:
-        The chain.
-    """
-    return optax.chain(
-        optax.clip_by_global_norm(max_gradient_norm),
-        optax.adamw(schedule, weight_decay=weight_decay, mask=_is_matrix),
-    )
-
-
-def _is_matrix(params):
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

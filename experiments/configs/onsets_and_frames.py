@@ -13,10 +13,21 @@ Variants, after the colon:
                      cores. The package's weights come from two runs of it, see
                      deepaudio/weights/README.md, and so do their scores, see README.md.
     frames_only      `small` without onsets, the paper's ablation.
+    small_bf16       `small` with the network's arithmetic in bfloat16 (arXiv 1710.03740).
+    small_fp16       The same in float16, with dynamic loss scaling.
+    small_pruned     `small`, 90 % of its matrices' weights pruned gradually (arXiv 1704.05119):
+                     needs --config.init_from or --config.optimizer.pruning.dense_model, a trained
+                     dense model, whose weights say where the threshold must end.
+    small_dsd        `small` trained dense, then sparse, then dense again (arXiv 1607.04381).
+    mini             A tenth of `small`, for comparisons of ways to train: minutes.
     smoke            A minute on two cores, to see the loss fall.
 """
 
+import functools
+
 import ml_collections
+
+from experiments.configs import common
 
 
 def get_config(variant: str = "small") -> ml_collections.ConfigDict:
@@ -25,16 +36,9 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     Raises:
         ValueError: There is no such variant.
     """
-    variants = {
-        "paper": _paper,
-        "maestro": _maestro,
-        "small": _small,
-        "frames_only": _frames_only,
-        "smoke": _smoke,
-    }
-    if variant not in variants:
-        raise ValueError(f"{variant=} must be one of {', '.join(variants)}")
-    return variants[variant]()
+    if variant not in VARIANTS:
+        raise ValueError(f"{variant=} must be one of {', '.join(VARIANTS)}")
+    return VARIANTS[variant]()
 
 
 def _paper():
@@ -54,7 +58,7 @@ def _paper():
     config.model.lstm_units = 128
     config.model.conv_dropout = 0.25
     config.model.dense_dropout = 0.5
-    config.model.shared_stack = False
+    config.model.shared_convolutions = False
     config.model.onset_head = True
     config.model.offset_head = False
     config.model.velocity_head = True
@@ -71,11 +75,16 @@ def _paper():
     config.num_threads = 8
 
     config.num_steps = 50_000
-    config.schedule = ml_collections.ConfigDict(
+    config.precision = "float32"
+    # Parts that a batch is gone through in, one after another.
+    config.accumulate = 1
+    # Devices that share one copy of parameters and optimizer state.
+    config.model_devices = 1
+    config.optimizer = common.optimizer()
+    config.optimizer.schedule.update(
         {"kind": "staircase", "peak": 6e-4, "decay_rate": 0.98, "decay_every": 10_000}
     )
-    config.max_gradient_norm = 3.0
-    config.weight_decay = 0.0
+    config.optimizer.max_gradient_norm = 3.0
     config.average_decay = 0.999
 
     config.log_every = 20
@@ -112,11 +121,11 @@ def _small():
     config.front_end.htk = False
     config.model.channels = (8, 16, 32)
     config.model.pools = (2, 2, 1)
-    config.model.dense_units = 512
+    config.model.dense_units = 384
     config.model.lstm_units = 128
     config.model.conv_dropout = 0.0
     config.model.dense_dropout = 0.1
-    config.model.shared_stack = True
+    config.model.shared_convolutions = True
     config.model.stop_gradient = False
     config.model.band_norm = True
     config.model.dense_norm = True
@@ -126,14 +135,14 @@ def _small():
     config.augment.ranges = ml_collections.ConfigDict(
         {"noise_volume": (0.0, 0.01), "reverberance": (0.0, 50.0), "gain_db": (-15.0, 3.0)}
     )
-    config.batch_size = 8
-    config.num_frames = 200  # 6.4 s
+    config.batch_size = 16
+    config.num_frames = 100  # 3.2 s
     config.num_threads = 2
-    config.num_steps = 4_800
-    config.schedule = ml_collections.ConfigDict(
+    config.num_steps = 8_000
+    config.optimizer.schedule.update(
         {"kind": "stable", "peak": 1.5e-3, "warmup_steps": 200, "decay_share": 0.4}
     )
-    config.weight_decay = 1e-2
+    config.optimizer.weight_decay = 1e-2
     config.checkpoint_every = 250
     config.keep_every = 1000
     config.evaluate_every = 1000
@@ -148,6 +157,36 @@ def _frames_only():
     return config
 
 
+def _precision(name):
+    config = _small()
+    config.precision = name
+    return config
+
+
+def _pruned():
+    config = _small()
+    config.optimizer.pruning.on = True
+    return config
+
+
+def _dense_sparse_dense():
+    config = _small()
+    config.optimizer.dense_sparse_dense.on = True
+    return config
+
+
+def _mini():
+    config = _small()
+    config.model.channels = (8, 8, 16)
+    config.model.dense_units = 96
+    config.model.lstm_units = 48
+    config.model.key_lstm_units = 4
+    config.batch_size = 8
+    config.num_steps = 1000
+    config.optimizer.schedule.warmup_steps = 100
+    return config
+
+
 def _smoke():
     config = _small()
     config.model.channels = (8, 8, 16)
@@ -155,10 +194,24 @@ def _smoke():
     config.model.lstm_units = 32
     config.num_frames = 100
     config.num_steps = 150
-    config.schedule.warmup_steps = 10
+    config.optimizer.schedule.warmup_steps = 10
     config.log_every = 10
     config.checkpoint_every = 50
     config.keep_every = None
     config.evaluate_every = 150
     config.evaluate_recordings = 1
     return config
+
+
+VARIANTS = {
+    "paper": _paper,
+    "maestro": _maestro,
+    "small": _small,
+    "frames_only": _frames_only,
+    "small_bf16": functools.partial(_precision, "bfloat16"),
+    "small_fp16": functools.partial(_precision, "float16"),
+    "small_pruned": _pruned,
+    "small_dsd": _dense_sparse_dense,
+    "mini": _mini,
+    "smoke": _smoke,
+}

@@ -90,12 +90,26 @@ def test_a_short_recording_is_one_chunk(tmp_path):
 
 def test_batches_have_the_agreed_shapes(corpus):
     batch = next(iter(dataset(corpus, augment=AugmentConfig())))
-    shapes = {"samples": (2, 50 * 512), "paddings": (2, 50)}
+    shapes = {"samples": (2, 50 * 512), "paddings": (2, 50), "ids": (2,)}
     shapes |= dict.fromkeys(
         ["onsets", "frames", "offsets", "velocities", "frame_weights"], (2, 50, 88)
     )
     assert {name: value.shape for name, value in batch.items()} == shapes
-    assert {value.dtype for value in batch.values()} == {np.dtype(np.float32)}
+    dtypes = {name: value.dtype for name, value in batch.items()}
+    assert dtypes.pop("ids").kind == "U"
+    assert set(dtypes.values()) == {np.dtype(np.float32)}
+
+
+def test_ids_say_where_a_chunk_was_cut(corpus):
+    batch = next(iter(dataset(corpus)))
+    for samples, name in zip(batch["samples"], batch["ids"], strict=True):
+        file, start = str(name).removesuffix(" s").split(" at ")
+        recording = next(r for r in corpus if str(r.audio_path).endswith(file))
+        whole, _ = audio.read(recording.audio_path)
+        # The second is rounded to a hundredth.
+        first = round(float(start) * RATE)
+        near = whole[max(first - 80, 0) : first + 80 + 400]
+        assert any(np.array_equal(near[i : i + 400], samples[:400]) for i in range(161))
 
 
 def test_unshuffled_batches_are_the_chunks_in_order(corpus):

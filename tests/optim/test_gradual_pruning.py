@@ -116,6 +116,21 @@ def test_only_regrowing_brings_weights_back():
     np.testing.assert_array_equal(state.shadow["kernel"], grown["kernel"])
 
 
+def test_a_falling_sparsity_brings_nothing_back():
+    """As an injected schedule of the sparsity could have it."""
+
+    def after(sparsity, state):
+        options = dict(start=0, end=1, frequency=1, schedule="cubic")
+        optimizer = optim.gradual_pruning(sparsity=jnp.float32(sparsity), **options)
+        state = state or optimizer.init(params)
+        return optimizer.update(params, state._replace(count=jnp.ones([], jnp.int32)), params)[1]
+
+    params = {"kernel": jnp.arange(1.0, 9.0).reshape(2, 4)}
+    high = after(0.75, None)
+    assert int(high.mask["kernel"].sum()) == 2
+    np.testing.assert_array_equal(after(0.25, high).mask["kernel"], high.mask["kernel"])
+
+
 # The schedules.
 
 
