@@ -32,19 +32,25 @@ class BiLSTM(nn.Module):
 
     Both directions run in one scan. The input projection is one matrix product outside of it, so
     a step of the scan is only the recurrent product and the gates. One bias a gate, as in
-    TensorFlow; the forget gate's starts at 1.
+    TensorFlow; the forget gate's starts at 1, or as `longest_memory` says.
 
     Attributes:
         units: Hidden units a direction.
-        dtype: Dtype of the arithmetic; the cell state is kept in float32.
+        dtype: Dtype of the arithmetic.
         param_dtype: Dtype of the parameters.
+        accumulation_dtype: Dtype of the cell state, which sums over time.
         unroll: Steps of the scan compiled as one iteration.
+        longest_memory: If given, in frames, the units start with memories from 2 to so many frames,
+            evenly on a logarithmic scale: forget bias log(memory - 1), input bias its negative
+            (chrono initialization, Tallec and Ollivier 2018, arXiv 1804.11188, section 2).
     """
 
     units: int
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
+    accumulation_dtype: Dtype = jnp.float32
     unroll: int = 1
+    longest_memory: float | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -70,24 +76,39 @@ class BiLSTM(nn.Module):
         recurrent_kernel = self.param(
             "recurrent_kernel", _orthogonal_gates, (2, self.units, gates), self.param_dtype
         )
-        bias = self.param("bias", _forget_bias, (2, gates), self.param_dtype)
+        bias = self.param("bias", self._initial_bias, (2, gates), self.param_dtype)
 
         inputs = inputs.astype(self.dtype)
         projected = jnp.einsum("btf,dfg->dtbg", inputs, input_kernel.astype(self.dtype))
         projected = projected + bias.astype(self.dtype)[:, None, None, :]
         # The backward direction reads time from its end.
         projected = jnp.stack([projected[0], projected[1, ::-1]], axis=1)
-        outputs = _scan_lstm(projected, recurrent_kernel.astype(self.dtype), self.unroll)
+        outputs = _scan_lstm(
+            projected, recurrent_kernel.astype(self.dtype), self.accumulation_dtype, self.unroll
+        )
         forward, backward = outputs[:, 0], outputs[::-1, 1]
         return jnp.concatenate([forward, backward], axis=-1).swapaxes(0, 1)
 
+    def _initial_bias(self, key, shape, dtype):
+        del key
+        zeros = jnp.zeros(self.units)
+        if self.longest_memory is None:
+            gates = [zeros, jnp.ones(self.units), zeros, zeros]
+        else:
+            remember = jnp.log(jnp.geomspace(2.0, self.longest_memory, self.units) - 1.0)
+            gates = [-remember, remember, zeros, zeros]
+        return jnp.broadcast_to(jnp.concatenate(gates), shape).astype(dtype)
 
-def _scan_lstm(projected: jax.Array, kernel: jax.Array, unroll: int) -> jax.Array:
+
+def _scan_lstm(
+    projected: jax.Array, kernel: jax.Array, cell_dtype: Dtype, unroll: int
+) -> jax.Array:
     """Returns the (frames, directions, batch, units) outputs of an LSTM begun from zeros.
 
     Args:
         projected: (frames, directions, batch, 4 * units) input projections, order i, f, g, o.
         kernel: (directions, units, 4 * units) recurrent kernel.
+        cell_dtype: Dtype of the cell state.
         unroll: Steps compiled as one iteration.
     """
     _, directions, batch, gates = projected.shape
@@ -96,13 +117,14 @@ def _scan_lstm(projected: jax.Array, kernel: jax.Array, unroll: int) -> jax.Arra
     def step(carry, projection):
         hidden, cell = carry
         i, f, g, o = jnp.split(projection + jnp.einsum("dbu,dug->dbg", hidden, kernel), 4, axis=-1)
-        cell = nn.sigmoid(f) * cell + (nn.sigmoid(i) * nn.tanh(g)).astype(jnp.float32)
+        cell = nn.sigmoid(f).astype(cell_dtype) * cell
+        cell = cell + (nn.sigmoid(i) * nn.tanh(g)).astype(cell_dtype)
         hidden = nn.sigmoid(o) * nn.tanh(cell).astype(projection.dtype)
         return (hidden, cell), hidden
 
     carry = (
         jnp.zeros((directions, batch, units), projected.dtype),
-        jnp.zeros((directions, batch, units), jnp.float32),
+        jnp.zeros((directions, batch, units), cell_dtype),
     )
     return jax.lax.scan(step, carry, projected, unroll=unroll)[1]
 
@@ -114,11 +136,3 @@ def _orthogonal_gates(key, shape, dtype):
     blocks = [draw(k, (units, gates // 4), dtype) for k in keys]
     rows = [jnp.concatenate(blocks[4 * d : 4 * d + 4], axis=-1) for d in range(directions)]
     return jnp.stack(rows)
-
-
-def _forget_bias(key, shape, dtype):
-    del key
-    directions, gates = shape
-    units = gates // 4
-    one = jnp.arange(gates) // units == 1
-    return jnp.broadcast_to(one.astype(dtype), (directions, gates))

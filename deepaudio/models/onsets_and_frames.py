@@ -20,6 +20,8 @@ NUM_KEYS = 88
 _RARE = -3.0
 # Frames to either side that a direct reading sees.
 _CONTEXT = 2
+# Frames (3.2 s) for which the slowest unit that listens to a key at first remembers.
+_LONGEST_MEMORY = 100
 
 
 class Logits(NamedTuple):
@@ -50,7 +52,7 @@ class OnsetsAndFramesConfig:
         lstm_units: Hidden units a direction of every recurrent layer.
         conv_dropout: Share of a pooled layer's outputs dropped in training.
         dense_dropout: Share of the dense layer's outputs dropped in training.
-        shared_stack: One acoustic stack for all heads, not one a head.
+        shared_convolutions: One stack's convolutions for all heads; each keeps its own dense layer.
         onset_head: Whether onsets are predicted; off is the paper's frame-only ablation.
         offset_head: Whether note ends are predicted (the follow-up).
         velocity_head: Whether velocities are predicted.
@@ -59,7 +61,8 @@ class OnsetsAndFramesConfig:
         dense_norm: Whether the dense layer is normalized (not in the papers).
         key_lstm_units: If not 0, the frame head's recurrent layer is one small layer of so many
             units a direction that every key goes through by itself (not in the papers): what
-            becomes of a struck key hardly depends on which key it is.
+            becomes of a struck key hardly depends on which key it is. It adds to the offset
+            head's logits too.
         direct: Whether logits are a linear reading of the stack and of five frames of the
             spectrogram, plus what the recurrent layer adds (not in the papers; see BUILD_NOTES.md).
     """
@@ -71,7 +74,7 @@ class OnsetsAndFramesConfig:
     lstm_units: int = 128
     conv_dropout: float = 0.25
     dense_dropout: float = 0.5
-    shared_stack: bool = False
+    shared_convolutions: bool = False
     onset_head: bool = True
     offset_head: bool = False
     velocity_head: bool = True
@@ -82,31 +85,50 @@ class OnsetsAndFramesConfig:
     direct: bool = False
 
 
-class AcousticStack(nn.Module):
-    """Three convolutions, frequency pooling and a dense layer, frame by frame."""
+class Convolutions(nn.Module):
+    """An acoustic stack's three convolutions and frequency pooling."""
 
     config: OnsetsAndFramesConfig
-    dtype: Dtype = jnp.float32
+    dtype: Dtype
+    param_dtype: Dtype
 
     @nn.compact
     def __call__(self, spectrogram: jax.Array, *, train: bool) -> jax.Array:
-        """(batch, frames, bands) -> (batch, frames, dense_units)."""
+        """(batch, frames, bands) -> (batch, frames, pooled bands * channels)."""
         config = self.config
         x = spectrogram[..., None].astype(self.dtype)
         for channels, pool in zip(config.channels, config.pools, strict=True):
             # Batch norm's offset stands in for the convolution's bias.
-            x = nn.Conv(channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
-            x = nn.relu(self._norm(train)(x))
+            x = nn.Conv(channels, (3, 3), use_bias=False, **_dtypes(self))(x)
+            x = nn.relu(_norm(train, self)(x))
             if pool > 1:
                 x = max_pool_frequency(x, pool)
                 x = nn.Dropout(config.conv_dropout, deterministic=not train)(x)
-        x = x.reshape(*x.shape[:2], -1)
-        x = nn.Dense(config.dense_units, dtype=self.dtype)(x)
-        x = nn.relu(self._norm(train)(x) if config.dense_norm else x)
+        return x.reshape(*x.shape[:2], -1)
+
+
+class HeadFeatures(nn.Module):
+    """The dense layer that ends a head's acoustic stack, frame by frame."""
+
+    config: OnsetsAndFramesConfig
+    dtype: Dtype
+    param_dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """(batch, frames, n) -> (batch, frames, dense_units)."""
+        config = self.config
+        x = nn.Dense(config.dense_units, **_dtypes(self))(x)
+        x = nn.relu(_norm(train, self)(x) if config.dense_norm else x)
         return nn.Dropout(config.dense_dropout, deterministic=not train)(x)
 
-    def _norm(self, train):
-        return nn.BatchNorm(use_running_average=not train, momentum=0.99, dtype=self.dtype)
+
+def _norm(train, module):
+    return nn.BatchNorm(use_running_average=not train, momentum=0.99, **_dtypes(module))
+
+
+def _dtypes(module):
+    return {"dtype": module.dtype, "param_dtype": module.param_dtype}
 
 
 class OnsetsAndFrames(nn.Module):
@@ -114,11 +136,15 @@ class OnsetsAndFrames(nn.Module):
 
     Attributes:
         config: Sizes.
-        dtype: Dtype of the arithmetic; parameters and logits are float32.
+        dtype: Dtype of the arithmetic; logits are float32.
+        param_dtype: Dtype of the parameters.
+        accumulation_dtype: Dtype of what the recurrent layers sum over time.
     """
 
     config: OnsetsAndFramesConfig
     dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+    accumulation_dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, spectrogram: jax.Array, *, train: bool) -> Logits:
@@ -159,7 +185,8 @@ class OnsetsAndFrames(nn.Module):
         else:
             activation = self._keys(features("frame"), "activation", bias=0.0)
         if config.key_lstm_units:
-            frames = self._key_by_key([*joined, activation])
+            frames, *ends = self._key_by_key([*joined, activation])
+            offsets = offsets + ends[0] if ends else None
         else:
             probabilities = nn.sigmoid(jnp.concatenate([*joined, activation], axis=-1))
             frames = self._over_time(probabilities, None, "frame")
@@ -171,30 +198,38 @@ class OnsetsAndFrames(nn.Module):
 
     def _features(self, spectrogram, train):
         """A function from a head's name to what its acoustic stack hears."""
-        config, dtype = self.config, self.dtype
-        if config.shared_stack:
-            shared = AcousticStack(config, dtype, name="stack")(spectrogram, train=train)
-            return lambda name: shared
-        return lambda name: AcousticStack(config, dtype, name=f"{name}_stack")(
-            spectrogram, train=train
-        )
+        config = self.config
+
+        def convolutions(name):
+            return Convolutions(config, **_dtypes(self), name=name)(spectrogram, train=train)
+
+        shared = convolutions("convolutions") if config.shared_convolutions else None
+
+        def features(name):
+            heard = convolutions(f"{name}_convolutions") if shared is None else shared
+            return HeadFeatures(config, **_dtypes(self), name=f"{name}_features")(
+                heard, train=train
+            )
+
+        return features
 
     def _over_time(self, x, nearby, name):
         """Logits of a recurrent layer over x, and the direct ones if `nearby` is given."""
-        outputs = BiLSTM(self.config.lstm_units, self.dtype, name=f"{name}_lstm")(x)
+        outputs = self._lstm(self.config.lstm_units, f"{name}_lstm")(x)
         logits = self._keys(outputs, name)
         return logits if nearby is None else logits + self._direct(x, nearby, name)
 
     def _direct(self, x, nearby, name):
         """Logits read linearly from features and from the spectrogram's nearby frames."""
-        linear = nn.Dense(
-            NUM_KEYS, dtype=self.dtype, kernel_init=nn.initializers.zeros, name=f"{name}_linear"
-        )
+        zeros = nn.initializers.zeros
+        linear = nn.Dense(NUM_KEYS, **_dtypes(self), kernel_init=zeros, name=f"{name}_linear")
         near = linear(nearby.astype(self.dtype)).astype(jnp.float32)
         return self._keys(x, f"{name}_direct", bias=0.0) + near
 
     def _key_by_key(self, logits):
-        """Frame logits from one small recurrent layer that every key goes through by itself.
+        """Logits of one small recurrent layer that every key goes through alone.
+
+        Frame logits, then offset logits if there is an offset head.
 
         A key hears its own logits, and the mean probabilities over all keys, which tell of the
         pedal.
@@ -206,14 +241,27 @@ class OnsetsAndFrames(nn.Module):
         inputs = jnp.concatenate([own, jnp.broadcast_to(means, own.shape)], axis=-1)
         batch, frames, keys, width = inputs.shape
         inputs = inputs.swapaxes(1, 2).reshape(batch * keys, frames, width)
-        outputs = BiLSTM(self.config.key_lstm_units, self.dtype, name="key_lstm")(inputs)
-        out = nn.Dense(1, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="key_frame")
-        return out(outputs).reshape(batch, keys, frames).swapaxes(1, 2).astype(jnp.float32)
+        units = self.config.key_lstm_units
+        outputs = self._lstm(units, "key_lstm", longest_memory=_LONGEST_MEMORY)(inputs)
+        count = 2 if self.config.offset_head else 1
+        zeros = nn.initializers.zeros
+        out = nn.Dense(count, **_dtypes(self), kernel_init=zeros, name="key_out")
+        out = out(outputs).reshape(batch, keys, frames, count).swapaxes(1, 2)
+        return tuple(out[..., i].astype(jnp.float32) for i in range(count))
 
     def _keys(self, x, name, bias=_RARE):
         bias_init = nn.initializers.constant(bias)
-        dense = nn.Dense(NUM_KEYS, dtype=self.dtype, bias_init=bias_init, name=f"{name}_keys")
+        dense = nn.Dense(NUM_KEYS, **_dtypes(self), bias_init=bias_init, name=f"{name}_keys")
         return dense(x).astype(jnp.float32)
+
+    def _lstm(self, units, name, longest_memory=None):
+        return BiLSTM(
+            units,
+            **_dtypes(self),
+            accumulation_dtype=self.accumulation_dtype,
+            longest_memory=longest_memory,
+            name=name,
+        )
 
 
 def _context(frames: jax.Array, reach: int) -> jax.Array:

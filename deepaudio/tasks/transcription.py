@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from deepaudio import audio, losses
 from deepaudio.models import OnsetsAndFrames, OnsetsAndFramesConfig
 from deepaudio.models.onsets_and_frames import Logits
+from deepaudio.optim import Policy
 
 # Decibels that the network sees as 1: its input is then about 0 (silence) to 2 (loud).
 _DECIBELS = 50.0
@@ -40,11 +41,13 @@ class TranscriptionConfig:
         model: The network.
         weighted_frame_loss: Whether the frame loss favours the beginnings of notes (section 3.2
             of the paper; the follow-up does without).
+        precision: Dtypes of the network, as `optim.Policy.parse` takes them.
     """
 
     front_end: audio.LogMelConfig = audio.LogMelConfig()
     model: OnsetsAndFramesConfig = OnsetsAndFramesConfig()
     weighted_frame_loss: bool = True
+    precision: str = "float32"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only; `from_dict` is the inverse."""
@@ -62,6 +65,7 @@ class TranscriptionConfig:
             front_end=audio.LogMelConfig(**config["front_end"]),
             model=OnsetsAndFramesConfig(**model),
             weighted_frame_loss=config["weighted_frame_loss"],
+            precision=config["precision"],
         )
 
 
@@ -72,23 +76,30 @@ class TranscriptionTask:
         config: What was given.
     """
 
-    def __init__(self, config: TranscriptionConfig, dtype: jnp.dtype = jnp.float32):
+    def __init__(self, config: TranscriptionConfig):
         """Builds the network.
 
         Args:
             config: The model and its front end.
-            dtype: Dtype of the network's arithmetic.
 
         Raises:
-            ValueError: The network reads another number of bands than the front end gives.
+            ValueError: The network reads another number of bands than the front end gives, or the
+                precision is unknown.
         """
         if config.front_end.n_mels != config.model.num_bands:
             raise ValueError(f"{config.front_end.n_mels=} but {config.model.num_bands=}")
         self.config = config
-        self._network = OnsetsAndFrames(config.model, dtype)
+        policy = Policy.parse(config.precision)
+        self._network = OnsetsAndFrames(
+            config.model,
+            dtype=policy.compute_dtype,
+            param_dtype=policy.param_dtype,
+            accumulation_dtype=policy.accumulation_dtype,
+        )
+        self._policy = policy
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Draws variables: `{"params": …, "batch_stats": …}`, float32."""
+        """Draws variables: `{"params": …, "batch_stats": …}`, of the policy's dtype, float32."""
         spectrogram = jnp.zeros((1, 2, self.config.model.num_bands))
         return self._network.init(key, spectrogram, train=False)
 
@@ -127,16 +138,17 @@ class TranscriptionTask:
             samples: (batch, frames * hop_length) float32.
 
         Returns:
-            `Rolls` of (batch, frames, 88) float32.
+            `Rolls` of (batch, frames, 88), of the policy's output dtype, float32.
         """
         logits = self._network.apply(variables, self.spectrogram(samples), train=False)
         velocities = logits.velocities
-        return Rolls(
+        rolls = Rolls(
             onsets=None if logits.onsets is None else nn.sigmoid(logits.onsets),
             frames=nn.sigmoid(logits.frames),
             offsets=None if logits.offsets is None else nn.sigmoid(logits.offsets),
             velocities=None if velocities is None else jnp.clip(velocities, 0.0, 1.0),
         )
+        return self._policy.cast_to_output(rolls)
 
     def spectrogram(self, samples: jax.Array) -> jax.Array:
         """What the network sees: (batch, frames * hop) -> (batch, frames, bands), silence 0."""

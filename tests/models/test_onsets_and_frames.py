@@ -1,6 +1,7 @@
 """The network against the published table, and its layers against brute force."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from deepaudio.models import OnsetsAndFrames, OnsetsAndFramesConfig
 from deepaudio.models._layers import BiLSTM, max_pool_frequency
+from deepaudio.models.onsets_and_frames import Logits
 
 TINY = OnsetsAndFramesConfig(
     num_bands=16, channels=(2, 3, 4), dense_units=8, lstm_units=5, offset_head=True
@@ -67,11 +69,12 @@ def test_parameter_count_of_the_follow_up():
     assert _count(_variables(config)["params"]) == expected
 
 
-def test_a_shared_stack_is_one_stack():
-    shared = _variables(dataclasses.replace(TINY, shared_stack=True))["params"]
+def test_shared_convolutions_are_one_stack_with_a_dense_layer_a_head():
+    shared = _variables(dataclasses.replace(TINY, shared_convolutions=True))["params"]
     separate = _variables(TINY)["params"]
-    assert sum("stack" in name for name in shared) == 1
-    assert sum("stack" in name for name in separate) == 4
+    assert sum("convolutions" in name for name in shared) == 1
+    assert sum("convolutions" in name for name in separate) == 4
+    assert sum("features" in name for name in shared) == 4
 
 
 def _frame_gradient(config):
@@ -99,8 +102,8 @@ def test_frames_are_conditioned_on_onsets_and_offsets():
 
 def test_stopped_gradient_leaves_the_other_heads_alone():
     gradient = _frame_gradient(dataclasses.replace(TINY, stop_gradient=True))
-    assert gradient["onset_lstm"] == gradient["offset_lstm"] == gradient["onset_stack"] == 0
-    assert gradient["frame_stack"] > 0
+    assert gradient["onset_lstm"] == gradient["offset_lstm"] == gradient["onset_convolutions"] == 0
+    assert gradient["frame_convolutions"] > 0
 
 
 def test_frames_only_has_no_other_head():
@@ -148,8 +151,8 @@ def test_key_by_key_treats_every_key_alike():
     variables = network.init(jax.random.key(0), spectrogram, train=False)
     assert "frame_lstm" not in variables["params"]
     params = {**variables["params"]}
-    kernel = params["key_frame"]["kernel"]
-    params["key_frame"] = {**params["key_frame"], "kernel": jnp.ones_like(kernel)}
+    kernel = params["key_out"]["kernel"]
+    params["key_out"] = {**params["key_out"], "kernel": jnp.ones_like(kernel)}
     order = np.random.default_rng(0).permutation(88)
 
     def permuted(tree, name):
@@ -162,11 +165,16 @@ def test_key_by_key_treats_every_key_alike():
     ]
     shuffled = {name: permuted(tree, name) for name, tree in params.items()}
 
-    def frames(params):
-        return network.apply({**variables, "params": params}, spectrogram, train=False).frames
+    def logits(params):
+        return network.apply({**variables, "params": params}, spectrogram, train=False)
 
-    assert np.asarray(frames(params)).std() > 0
-    np.testing.assert_allclose(frames(shuffled), frames(params)[..., order], atol=1e-5)
+    straight, changed = logits(params), logits(shuffled)
+    deaf = logits({**params, "key_out": variables["params"]["key_out"]})
+    for name in ("frames", "offsets"):
+        assert np.abs(getattr(straight, name) - getattr(deaf, name)).max() > 0.1
+        np.testing.assert_allclose(
+            getattr(changed, name), getattr(straight, name)[..., order], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("option", ["band_norm", "dense_norm"])
@@ -181,15 +189,63 @@ def test_norms_make_loudness_and_offset_not_matter(option):
         louder, altered = 3.0 * spectrogram + 1.0, variables
     else:
         params = {**variables["params"]}
-        stack = {**params["frame_stack"]}
-        stack["Dense_0"] = jax.tree.map(lambda leaf: 3.0 * leaf, stack["Dense_0"])
+        features = {**params["frame_features"]}
+        features["Dense_0"] = jax.tree.map(lambda leaf: 3.0 * leaf, features["Dense_0"])
         louder = spectrogram
-        altered = {**variables, "params": {**params, "frame_stack": stack}}
+        altered = {**variables, "params": {**params, "frame_features": features}}
 
     def frames(variables, x):
         return network.apply(variables, x, train=True, mutable=["batch_stats"])[0].frames
 
     np.testing.assert_allclose(frames(altered, louder), frames(variables, spectrogram), atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@jax.numpy_dtype_promotion("standard")  # flax's batch norm mixes half with float32 statistics
+def test_half_precision_computes_in_half_and_sums_in_float32(dtype):
+    """Every product of matrices is of half-precision operands; parameters and logits are not."""
+    config = dataclasses.replace(
+        TINY, key_lstm_units=3, direct=True, band_norm=True, dense_norm=True
+    )
+    spectrogram = jax.random.uniform(jax.random.key(1), (2, 7, 16))
+    half, single = OnsetsAndFrames(config, dtype=dtype), OnsetsAndFrames(config)
+    variables = single.init(jax.random.key(0), spectrogram, train=False)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+    def logits(network, variables):
+        return network.apply(variables, spectrogram, train=False)
+
+    jaxpr = str(jax.make_jaxpr(functools.partial(logits, half))(variables))
+    products = [line for line in jaxpr.splitlines() if " dot_general[" in line or " conv_" in line]
+    short = "f16" if dtype == jnp.float16 else "bf16"
+    assert len(products) >= 10
+    assert all(f":{short}[" in line.split("=")[0] for line in products)
+    for name, a, b in zip(
+        Logits._fields, logits(half, variables), logits(single, variables), strict=True
+    ):
+        assert a.dtype == jnp.float32, name
+        np.testing.assert_allclose(a, b, atol=0.1)
+        assert np.abs(a - b).max() > 0, name
+
+
+def test_lstm_keeps_its_cell_in_the_accumulation_dtype():
+    """A cell that gains one a frame stands still at 256 in bfloat16, as 257 rounds to 256.
+
+    Its output gate, zero but for the last frame, shows nothing; there tanh would hide the sum, so
+    the candidate takes it down again by 300 frames of minus one: 0 remains, or less than 0.
+    """
+    x = jnp.concatenate([jnp.ones((1, 300, 1)), -jnp.ones((1, 300, 1))], axis=1)
+
+    def last_output(accumulation_dtype):
+        layer = BiLSTM(1, dtype=jnp.bfloat16, accumulation_dtype=accumulation_dtype)
+        params = jax.tree.map(jnp.zeros_like, layer.init(jax.random.key(0), x)["params"])
+        # Gates (i, f, o) wide open by their bias; the candidate g is the sign of the input.
+        params["bias"] = jnp.tile(jnp.array([20.0, 20.0, 0.0, 20.0]), (2, 1))
+        params["input_kernel"] = params["input_kernel"].at[:, 0, 2].set(20.0)
+        return float(layer.apply({"params": params}, x)[0, -1, 0])
+
+    assert last_output(jnp.float32) == 0.0
+    assert last_output(jnp.bfloat16) < -0.99
 
 
 def test_wrong_number_of_bands_is_said():
@@ -237,6 +293,17 @@ def test_lstm_follows_its_equations_in_both_directions(rng):
         backward = _reference_lstm(x[row, ::-1], *pairs[1])[::-1]
         expected = np.concatenate([forward, backward], axis=1)
         np.testing.assert_allclose(outputs[row], expected, atol=1e-6)
+
+
+def test_lstm_starts_with_memories_up_to_the_longest():
+    """A unit that hears nothing keeps 1 - 1/T of its cell a frame."""
+    layer = BiLSTM(5, longest_memory=50.0)
+    bias = layer.init(jax.random.key(0), jnp.zeros((1, 2, 3)))["params"]["bias"]
+    i, f, g, o = np.split(np.asarray(bias[1], np.float64), 4)
+    memory = 1.0 / (1.0 - 1.0 / (1.0 + np.exp(-f)))
+    np.testing.assert_allclose(memory, 2.0 * 25.0 ** (np.arange(5) / 4), rtol=1e-5)
+    np.testing.assert_array_equal(i, -f)
+    assert not g.any() and not o.any()
 
 
 def test_lstm_starts_remembering_and_orthogonal():
