@@ -22,11 +22,20 @@ _READERS = {"maps": data.read_maps, "maestro": data.read_maestro}
 # Seconds of a recording that a training run's evaluator listens to.
 _EVALUATED_SECONDS = 60
 # What decoding is chosen from.
-_THRESHOLDS = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
+_THRESHOLDS = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _CHOICES = {
     "onset_threshold": _THRESHOLDS,
     "offset_weight": (None, 0.0, 1.0, 2.0, 4.0, 6.0),
     "frame_threshold": _THRESHOLDS,
+    "frame_support": (0.0, 0.05, 0.1, 0.2),
+}
+
+# The rule of arXiv 1710.11153, section 3.3.
+PAPERS_DECODING = {
+    "onset_threshold": 0.5,
+    "frame_threshold": 0.5,
+    "offset_weight": None,
+    "frame_support": 0.0,
 }
 
 
@@ -107,7 +116,8 @@ def best_decoding(
         keys: Which scores of `evaluation.score_notes`; their sum decides.
 
     Returns:
-        `onset_threshold`, `frame_threshold` and `offset_weight`, as `decode_notes` takes them.
+        What `decode_notes` takes besides rolls: `onset_threshold`, `frame_threshold`,
+        `offset_weight` and `frame_support`.
 
     Raises:
         ValueError: There are no recordings.
@@ -130,9 +140,9 @@ def best_decoding(
         return sum(mean[key] for key in keys)
 
     choices = _CHOICES if heard[0][0].onsets is not None else {"frame_threshold": _THRESHOLDS}
-    best = {"onset_threshold": 0.5, "frame_threshold": 0.5, "offset_weight": None}
-    # One after the other, twice: they hardly depend on each other, and all combinations would
-    # take four times as long.
+    best = dict(PAPERS_DECODING)
+    # One after the other, twice: all combinations would take very long, and a threshold depends
+    # on the others' choice only mildly.
     for name in track([*choices, *choices], "choosing", console=Console(stderr=True)):
         best = max(({**best, name: value} for value in choices[name]), key=total)
     return best

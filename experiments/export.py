@@ -45,7 +45,7 @@ def export(
         ValueError: The corpus cannot be read.
     """
     task, variables = restore.restore(workdir, step)
-    decoding = {"onset_threshold": 0.5, "frame_threshold": 0.5, "offset_weight": None}
+    decoding = _transcription.PAPERS_DECODING
     if data_dir:
         predict = functools.partial(jax.jit(task.predict), variables)
         decoding = _transcription.best_decoding(

@@ -8,6 +8,8 @@ from deepaudio.data.notes import LOWEST_PITCH, Notes
 
 NUM_KEYS = 88
 _UNKNOWN_VELOCITY = 64
+# Log odds by which frames may raise or lower those of an onset.
+_MOST_SUPPORT = 3.0
 
 
 class RollsLike(Protocol):
@@ -38,6 +40,7 @@ def decode_notes(
     onset_threshold: float = 0.5,
     frame_threshold: float = 0.5,
     offset_weight: float | None = None,
+    frame_support: float = 0.0,
     refine: bool = True,
     start: float = 0.0,
 ) -> Notes:
@@ -61,6 +64,10 @@ def decode_notes(
         frame_threshold: A frame is predicted where its probability is above this.
         offset_weight: If given, a note's end is weighed over all its frames, and this is how much
             the predicted offsets count against the frames, 0 or more. Not read without onsets.
+        frame_support: How much a note's frames count in whether there is a note at all, 0 or more:
+            the log odds of its onset are raised or lowered by this times the sum of its frames'
+            log odds, by 3 at most, before they are held against those of `onset_threshold`. Not
+            read without `offset_weight`.
         refine: Places an onset within its first frame by the centroid of the onset
             probabilities around it; otherwise in the middle of the frame.
         start: Time of frame 0 in seconds.
@@ -70,25 +77,25 @@ def decode_notes(
 
     Raises:
         ValueError: The rolls are not (frames, 88), `frame_seconds` is not positive, or
-            `offset_weight` is negative or given with a frame threshold outside of (0, 1).
+            `offset_weight` is negative or given with thresholds outside of (0, 1) or a negative
+            `frame_support`.
     """
     frames = _keys_first(rolls.frames, "frames")
     if not frame_seconds > 0:
         raise ValueError(f"{frame_seconds=} must be positive")
-    if offset_weight is not None and not (offset_weight >= 0 and 0 < frame_threshold < 1):
-        raise ValueError(f"{offset_weight=} must be at least 0, {frame_threshold=} within (0, 1)")
-    active = struck = frames > frame_threshold
-    if rolls.onsets is not None:
-        struck = _keys_first(rolls.onsets, "onsets") > onset_threshold
-        active = active | struck
-
-    keys, starts, limits = _starts(struck)
-    if offset_weight is None or rolls.onsets is None:
+    if rolls.onsets is None or offset_weight is None:
+        struck = None if rolls.onsets is None else _keys_first(rolls.onsets, "onsets")
+        struck = frames > frame_threshold if struck is None else struck > onset_threshold
+        active = (frames > frame_threshold) | struck
+        keys, starts, limits = _starts(struck)
         ends = _first_inactive(active, keys, starts, limits)
     else:
+        _check_odds(offset_weight, frame_support, onset_threshold, frame_threshold)
         offsets = None if rolls.offsets is None else _keys_first(rolls.offsets, "offsets")
         stay, stop = _evidence(frames, offsets, frame_threshold, offset_weight)
-        ends = _likely_ends(stay, stop, keys, starts, limits)
+        keys, starts, limits, ends = _likely_notes(
+            _keys_first(rolls.onsets, "onsets"), stay, stop, onset_threshold, frame_support
+        )
     onsets = starts + 0.5
     if refine and rolls.onsets is not None:
         onsets = _centroids(_keys_first(rolls.onsets, "onsets"), keys, starts)
@@ -117,6 +124,13 @@ def _keys_first(roll, name: str) -> np.ndarray:
     return roll.T
 
 
+def _check_odds(offset_weight, frame_support, onset_threshold, frame_threshold):
+    if not (offset_weight >= 0 and frame_support >= 0):
+        raise ValueError(f"{offset_weight=} and {frame_support=} must not be negative")
+    if not (0 < onset_threshold < 1 and 0 < frame_threshold < 1):
+        raise ValueError(f"{onset_threshold=} and {frame_threshold=} must be within (0, 1)")
+
+
 def _starts(struck: np.ndarray):
     """Finds where each key's runs of onsets begin.
 
@@ -129,9 +143,34 @@ def _starts(struck: np.ndarray):
     """
     before = np.pad(struck, ((0, 0), (1, 0)))[:, :-1]
     keys, starts = np.nonzero(struck & ~before)
-    limits = np.append(starts[1:], 0)
-    last = np.append(keys[1:] != keys[:-1], True)[: len(keys)]
-    return keys, starts, np.where(last, struck.shape[1], limits[: len(keys)])
+    return keys, starts, _limits(keys, starts, struck.shape[1])
+
+
+def _limits(keys, starts, num_frames):
+    following = np.append(starts[1:], 0)[: len(starts)]
+    last = np.append(keys[1:] != keys[:-1], True)[: len(starts)]
+    return np.where(last, num_frames, following)
+
+
+def _likely_notes(onsets, stay, stop, onset_threshold, frame_support):
+    """Keys, starts, limits and likely ends of the notes that onsets and frames speak for."""
+    needed = _log_odds(onset_threshold)
+    if not frame_support:
+        keys, starts, limits = _starts(onsets > onset_threshold)
+        return keys, starts, limits, _likely_ends(stay, stop, keys, starts, limits)
+    # What frames could raise to the threshold; then what they do raise to it. Twice, because a
+    # start that is dropped lets the note before it go on.
+    keys, starts, limits = _starts(onsets > 1.0 / (1.0 + np.exp(_MOST_SUPPORT - needed)))
+    total = np.cumsum(np.pad(stay, ((0, 0), (1, 0))), axis=1)
+    near = np.pad(onsets, ((0, 0), (0, 2)))
+    for _ in range(2):
+        ends = _likely_ends(stay, stop, keys, starts, limits)
+        strongest = np.max([near[keys, starts + step] for step in range(3)], axis=0, initial=0.0)
+        support = frame_support * (total[keys, ends] - total[keys, starts])
+        odds = _logits(strongest) + np.clip(support, -_MOST_SUPPORT, _MOST_SUPPORT)
+        keys, starts = keys[odds > needed], starts[odds > needed]
+        limits = _limits(keys, starts, stay.shape[1])
+    return keys, starts, limits, _likely_ends(stay, stop, keys, starts, limits)
 
 
 def _first_inactive(active, keys, starts, limits) -> np.ndarray:
@@ -158,7 +197,7 @@ def _evidence(frames, offsets, frame_threshold, offset_weight):
         after frame i, up to a constant. A note's end is labelled in the frame it lies in and in
         the next one.
     """
-    stay = _logits(frames) - np.log(frame_threshold / (1.0 - frame_threshold))
+    stay = _logits(frames) - _log_odds(frame_threshold)
     if offsets is None:
         return stay, np.zeros_like(stay)
     logits = np.pad(_logits(offsets), ((0, 0), (0, 1)), mode="edge")
@@ -183,8 +222,11 @@ def _likely_ends(stay, stop, keys, starts, limits) -> np.ndarray:
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
     # Half precision knows nothing between 0.9995 and 1; the same bound holds at 0.
-    bounded = np.clip(probabilities.astype(np.float64), 5e-4, 1.0 - 5e-4)
-    return np.log(bounded / (1.0 - bounded))
+    return _log_odds(np.clip(probabilities.astype(np.float64), 5e-4, 1.0 - 5e-4))
+
+
+def _log_odds(probability):
+    return np.log(probability / (1.0 - probability))
 
 
 def _centroids(onsets: np.ndarray, keys: np.ndarray, starts: np.ndarray) -> np.ndarray:

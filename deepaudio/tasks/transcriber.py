@@ -46,6 +46,7 @@ class Transcriber:
         onset_threshold: float = 0.5,
         frame_threshold: float = 0.5,
         offset_weight: float | None = None,
+        frame_support: float = 0.0,
     ):
         """Prepares a model for recordings.
 
@@ -62,6 +63,7 @@ class Transcriber:
             onset_threshold: Used where `notes` is given none.
             frame_threshold: Used where `notes` is given none.
             offset_weight: As `decode_notes` takes it.
+            frame_support: As `decode_notes` takes it.
 
         Raises:
             ValueError: The margins leave nothing of the window.
@@ -77,7 +79,7 @@ class Transcriber:
         self._batch_size = batch_size
         self._has_onsets = has_onsets
         self._thresholds = onset_threshold, frame_threshold
-        self._offset_weight = offset_weight
+        self._ends = {"offset_weight": offset_weight, "frame_support": frame_support}
 
     def rolls(
         self,
@@ -145,7 +147,7 @@ class Transcriber:
             frame_seconds=self.frame_seconds,
             onset_threshold=own_onset if onset_threshold is None else onset_threshold,
             frame_threshold=own_frame if frame_threshold is None else frame_threshold,
-            offset_weight=self._offset_weight,
+            **self._ends,
         )
 
     def _run(self, pending: list[np.ndarray], batch_size: int) -> list[np.ndarray | None]:
@@ -226,7 +228,7 @@ def make_transcriber(
     Args:
         config: Of the model.
         predict: From samples to rolls, as `Transcriber` takes it.
-        **decoding: `onset_threshold`, `frame_threshold`, `offset_weight`.
+        **decoding: as `decode_notes` takes it.
     """
     return Transcriber(
         predict,

@@ -131,9 +131,63 @@ def test_predicted_offsets_move_a_likely_end_by_their_weight():
     assert ends == pytest.approx([11.5, 7.5])
 
 
-@pytest.mark.parametrize("wrong", [{"offset_weight": -1.0}, {"frame_threshold": 0.0}])
+def test_frames_decide_on_doubtful_onsets_if_they_count():
+    """Equal onsets, one with sure frames after it and one with none; a sure one without frames."""
+    rolls = empty_rolls()
+    rolls.onsets[2:4, 5] = rolls.onsets[2:4, 9] = 0.6
+    rolls.onsets[10:12, 9] = 0.998
+    rolls.frames[2:12, 5] = 0.9
+
+    def pitches(**options):
+        notes = decode_notes(
+            rolls, frame_seconds=1.0, onset_threshold=0.8, offset_weight=0.0, **options
+        )
+        return list(zip(notes.pitches.tolist(), np.floor(notes.onsets).tolist(), strict=True))
+
+    assert pitches() == [(30, 10)]
+    assert pitches(frame_support=0.1) == [(26, 2), (30, 10)]
+
+
+def test_a_start_that_is_dropped_lets_the_note_before_go_on():
+    """A doubtful onset within a held note: it would cut the note, if it stayed.
+
+    Its own frames speak for it as much as for the note before it, so a low onset must lose.
+    """
+    rolls = empty_rolls()
+    rolls.onsets[2:4, 5] = 0.99
+    rolls.onsets[8:10, 5] = 0.4
+    rolls.frames[2:10, 5] = 0.95
+    rolls.frames[10:, 5] = 0.01
+    notes = decode_notes(
+        rolls, frame_seconds=1.0, onset_threshold=0.8, offset_weight=0.0, frame_support=0.1
+    )
+    assert np.floor(notes.onsets).tolist() == [2.0]
+    assert notes.offsets == pytest.approx([9.5])
+
+
+def test_support_is_bounded():
+    """However long a note's frames last, an onset of less than 3 log odds below is none."""
+    rolls = empty_rolls(400)
+    rolls.onsets[2:4, 5] = 0.05
+    rolls.onsets[2:4, 6] = 0.2
+    rolls.frames[2:300, 5:7] = 0.99
+    notes = decode_notes(
+        rolls, frame_seconds=1.0, onset_threshold=0.7, offset_weight=0.0, frame_support=0.2
+    )
+    assert notes.pitches.tolist() == [27]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"offset_weight": -1.0},
+        {"frame_support": -1.0},
+        {"frame_threshold": 0.0},
+        {"onset_threshold": 1.0},
+    ],
+)
 def test_likely_ends_refuse_what_has_no_odds(wrong):
-    with pytest.raises(ValueError, match="offset_weight"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
         decode_notes(_held_note(), frame_seconds=1.0, **{"offset_weight": 1.0, **wrong})
 
 

@@ -156,8 +156,7 @@ def test_export_is_what_the_command_transcribes_with(run, corpus, tmp_path):
     variables, config = load_weights(path)
     for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(state.average), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert config["decoding"] == decoding
-    assert decoding == {"onset_threshold": 0.5, "frame_threshold": 0.5, "offset_weight": None}
+    assert config["decoding"] == decoding == _transcription.PAPERS_DECODING
 
     recording = data.read_maestro(corpus, "test")[0]
     samples = soundfile.read(recording.audio_path, dtype="float32")[0]
