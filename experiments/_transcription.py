@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import jax
@@ -21,15 +22,12 @@ from deepaudio.tasks.transcription import TranscriptionConfig, TranscriptionTask
 _READERS = {"maps": data.read_maps, "maestro": data.read_maestro}
 # Seconds of a recording that a training run's evaluator listens to.
 _EVALUATED_SECONDS = 60
-# What decoding is chosen from.
+# What decoding is chosen from: two pairs of settings that depend on each other.
 _THRESHOLDS = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-_CHOICES = {
-    "onset_threshold": _THRESHOLDS,
-    "offset_weight": (None, 0.0, 1.0, 2.0, 4.0, 6.0),
-    "frame_threshold": _THRESHOLDS,
-    "frame_support": (0.0, 0.05, 0.1, 0.2),
-}
-
+_CHOICES = (
+    {"offset_weight": (None, 0.0, 1.0, 2.0, 4.0, 6.0), "frame_threshold": _THRESHOLDS},
+    {"onset_threshold": _THRESHOLDS, "frame_support": (0.0, 0.05, 0.1, 0.2)},
+)
 # The rule of arXiv 1710.11153, section 3.3.
 PAPERS_DECODING = {
     "onset_threshold": 0.5,
@@ -139,12 +137,15 @@ def best_decoding(
         mean = evaluation.average_scores(scores)
         return sum(mean[key] for key in keys)
 
-    choices = _CHOICES if heard[0][0].onsets is not None else {"frame_threshold": _THRESHOLDS}
+    if heard[0][0].onsets is None:
+        pairs = [{"frame_threshold": _THRESHOLDS}]
+    else:
+        # Twice, as the choice of one pair may change the other's; all at once would take hours.
+        pairs = [*_CHOICES, *_CHOICES]
     best = dict(PAPERS_DECODING)
-    # One after the other, twice: all combinations would take very long, and a threshold depends
-    # on the others' choice only mildly.
-    for name in track([*choices, *choices], "choosing", console=Console(stderr=True)):
-        best = max(({**best, name: value} for value in choices[name]), key=total)
+    for pair in track(pairs, "choosing", console=Console(stderr=True)):
+        settings = [dict(zip(pair, values, strict=True)) for values in product(*pair.values())]
+        best = max(({**best, **some} for some in settings), key=total)
     return best
 
 
