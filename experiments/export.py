@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 from absl import app, flags
 
 from deepaudio import data
@@ -28,6 +29,7 @@ def export(
     *,
     step: int | None = None,
     data_dir: str | None = None,
+    half: bool = False,
 ) -> dict[str, float | None]:
     """Writes a run's averaged variables as a weights file.
 
@@ -36,6 +38,7 @@ def export(
         output: The file, .safetensors.
         step: Which checkpoint; None for the newest.
         data_dir: A corpus in MAESTRO's layout on whose validation split thresholds are chosen.
+        half: Stores float16, in half the space; loading makes float32 of it again.
 
     Returns:
         The decoding that was stored, as `decode_notes` takes it.
@@ -45,9 +48,13 @@ def export(
         ValueError: The corpus cannot be read.
     """
     task, variables = restore.restore(workdir, step)
+    if half:
+        # Rounded first, so that the decoding is chosen for what is stored.
+        variables = jax.tree.map(lambda leaf: leaf.astype(np.float16), variables)
     decoding = _transcription.PAPERS_DECODING
     if data_dir:
-        predict = functools.partial(jax.jit(task.predict), variables)
+        rounded = jax.tree.map(lambda leaf: leaf.astype(np.float32), variables)
+        predict = functools.partial(jax.jit(task.predict), rounded)
         decoding = _transcription.best_decoding(
             make_transcriber(task.config, predict),
             data.read_maestro(data_dir, "validation"),
@@ -65,6 +72,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("output", None, "The file, .safetensors.", required=True)
     flags.DEFINE_integer("step", None, "Which checkpoint; else the newest.")
     flags.DEFINE_string("data_dir", None, "A corpus on which to choose the thresholds.")
+    flags.DEFINE_bool("half", False, "Store float16, in half the space.")
 
 
 def main(argv: list[str]) -> None:
@@ -77,6 +85,7 @@ def main(argv: list[str]) -> None:
             flags.FLAGS.output,
             step=flags.FLAGS.step,
             data_dir=flags.FLAGS.data_dir,
+            half=flags.FLAGS.half,
         )
         print(f"{flags.FLAGS.output}: {decoding}")
     except (ValueError, OSError) as error:

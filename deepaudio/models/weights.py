@@ -44,7 +44,8 @@ def load_weights(name: str | Path) -> tuple[dict, dict]:
         name: The name of shipped weights, or a path.
 
     Returns:
-        The variables as nested dicts of numpy arrays, and the configuration.
+        The variables as nested dicts of numpy arrays, float32 where float16 is stored, and the
+        configuration.
 
     Raises:
         WeightsError: There is no such file, or it is not one that `save_weights` wrote.
@@ -62,7 +63,12 @@ def load_weights(name: str | Path) -> tuple[dict, dict]:
         raise WeightsError(f"{path}: not a weights file: {error}") from error
     except KeyError as error:
         raise WeightsError(f"{path}: holds no configuration, so was not written here") from error
+    flat = {name: _single(array) for name, array in flat.items()}
     return flax.traverse_util.unflatten_dict(flat, sep="/"), config
+
+
+def _single(array):
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def check_shapes(variables: dict, expected: dict, name: str | Path) -> None:

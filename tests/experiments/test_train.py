@@ -170,6 +170,20 @@ def test_export_is_what_the_command_transcribes_with(run, corpus, tmp_path):
     np.testing.assert_allclose(rolls.frames[:count], expected.frames[0, 62 : 62 + count], atol=1e-3)
 
 
+def test_half_precision_export_takes_half_the_space(run, tmp_path):
+    workdir, state = run
+    export.export(workdir, tmp_path / "whole.safetensors")
+    export.export(workdir, tmp_path / "half.safetensors", half=True)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.average))
+    assert sizes[0] - sizes[1] == 2 * parameters
+    variables, _ = load_weights(tmp_path / "half.safetensors")
+    for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(state.average), strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+    load_transcriber(tmp_path / "half.safetensors")
+
+
 def test_thresholds_are_those_that_score_best(tmp_path, monkeypatch):
     """A model that says 0.35 for a note that is there and 0.28 for one that is not."""
     notes = data.Notes([0.5, 1.0], [0.9, 1.4], [60, 64], [80, 80])
