@@ -23,10 +23,10 @@ _READERS = {"maps": data.read_maps, "maestro": data.read_maestro}
 # Seconds of a recording that a training run's evaluator listens to.
 _EVALUATED_SECONDS = 60
 # What decoding is chosen from: two pairs of settings that depend on each other.
-_THRESHOLDS = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_THRESHOLDS = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 _CHOICES = (
-    {"offset_weight": (None, 0.0, 1.0, 2.0, 4.0, 6.0), "frame_threshold": _THRESHOLDS},
-    {"onset_threshold": _THRESHOLDS, "frame_support": (0.0, 0.05, 0.1, 0.2)},
+    {"offset_weight": (None, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0), "frame_threshold": _THRESHOLDS[:-4]},
+    {"onset_threshold": _THRESHOLDS[2:], "frame_support": (0.0, 0.03, 0.05, 0.07, 0.1, 0.15)},
 )
 # The rule of arXiv 1710.11153, section 3.3.
 PAPERS_DECODING = {
@@ -138,7 +138,7 @@ def best_decoding(
         return sum(mean[key] for key in keys)
 
     if heard[0][0].onsets is None:
-        pairs = [{"frame_threshold": _THRESHOLDS}]
+        pairs = [{"frame_threshold": _THRESHOLDS[:-4]}]
     else:
         # Twice, as the choice of one pair may change the other's; all at once would take hours.
         pairs = [*_CHOICES, *_CHOICES]

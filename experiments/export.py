@@ -9,6 +9,7 @@ paper's rule.
 
 import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -24,17 +25,18 @@ _SCORES = ("metric/note/f1", "metric/note_with_offset/f1")
 
 
 def export(
-    workdir: str | Path,
+    workdirs: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     step: int | None = None,
     data_dir: str | None = None,
     half: bool = False,
 ) -> dict[str, float | None]:
-    """Writes a run's averaged variables as a weights file.
+    """Writes the averaged variables of a run, or of several, as a weights file.
 
     Args:
-        workdir: The run's folder.
+        workdirs: The run's folder; or of several runs, each begun from the one before it, whose
+            variables are averaged (model soup, Wortsman et al. 2022, arXiv 2203.05482).
         output: The file, .safetensors.
         step: Which checkpoint; None for the newest.
         data_dir: A corpus in MAESTRO's layout on whose validation split thresholds are chosen.
@@ -45,9 +47,15 @@ def export(
 
     Raises:
         FileNotFoundError: There is no such run or checkpoint.
-        ValueError: The corpus cannot be read.
+        ValueError: The corpus cannot be read, or the runs are of different models.
     """
-    task, variables = restore.restore(workdir, step)
+    if isinstance(workdirs, str | Path):
+        workdirs = [workdirs]
+    tasks, runs = zip(*(restore.restore(workdir, step) for workdir in workdirs), strict=True)
+    task = tasks[0]
+    if any(other.config != task.config for other in tasks):
+        raise ValueError(f"{', '.join(map(str, workdirs))}: runs of different models")
+    variables = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *runs)
     if half:
         # Rounded first, so that the decoding is chosen for what is stored.
         variables = jax.tree.map(lambda leaf: leaf.astype(np.float16), variables)
@@ -68,7 +76,9 @@ def export(
 
 def _define_flags() -> None:
     """Defines the command's flags; not on import, as other launchers use the same names."""
-    flags.DEFINE_string("workdir", None, "The training run.", required=True)
+    flags.DEFINE_list(
+        "workdir", None, "The training run; of several, with commas, the average.", required=True
+    )
     flags.DEFINE_string("output", None, "The file, .safetensors.", required=True)
     flags.DEFINE_integer("step", None, "Which checkpoint; else the newest.")
     flags.DEFINE_string("data_dir", None, "A corpus on which to choose the thresholds.")

@@ -184,6 +184,21 @@ def test_half_precision_export_takes_half_the_space(run, tmp_path):
     load_transcriber(tmp_path / "half.safetensors")
 
 
+def test_several_runs_are_averaged(run, corpus, tmp_path):
+    workdir, state = run
+    config = _config(corpus, 2)
+    config.init_from = str(workdir)
+    other = train.train(config, tmp_path / "other")
+    export.export([workdir, tmp_path / "other"], tmp_path / "both.safetensors")
+    trees = load_weights(tmp_path / "both.safetensors")[0], state.average, other.average
+    for mean, a, b in zip(*map(jax.tree.leaves, trees), strict=True):
+        np.testing.assert_allclose(mean, (np.asarray(a) + np.asarray(b)) / 2, rtol=1e-6, atol=1e-7)
+    config.model.dense_units = 24
+    train.train(config, tmp_path / "wider")
+    with pytest.raises(ValueError, match="different models"):
+        export.export([workdir, tmp_path / "wider"], tmp_path / "none.safetensors")
+
+
 def test_thresholds_are_those_that_score_best(tmp_path, monkeypatch):
     """A model that says 0.35 for a note that is there and 0.28 for one that is not."""
     notes = data.Notes([0.5, 1.0], [0.9, 1.4], [60, 64], [80, 80])
