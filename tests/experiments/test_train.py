@@ -138,7 +138,7 @@ def test_training_writes_scalars_a_picture_and_its_configuration(run):
 
 
 def test_a_run_cannot_go_on_as_something_else(corpus, run):
-    config = _config(corpus, 6)
+    config = _config(corpus, 4)
     config.optimizer.max_gradient_norm = 1.0
     with pytest.raises(ValueError, match="other settings of optimizer"):
         train.train(config, run[0])
@@ -176,7 +176,8 @@ def test_half_precision_export_takes_half_the_space(run, tmp_path):
     export.export(workdir, tmp_path / "half.safetensors", half=True)
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.average))
-    assert sizes[0] - sizes[1] == 2 * parameters
+    # But for the padding of the header.
+    assert abs(sizes[0] - sizes[1] - 2 * parameters) < 64
     variables, _ = load_weights(tmp_path / "half.safetensors")
     for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(state.average), strict=True):
         assert a.dtype == np.float32
