@@ -42,12 +42,13 @@ def measure(
     decoding = _transcription.best_decoding(
         transcriber, data.read_maestro(data_dir, "validation"), [_KEY]
     )
+    transcriber = make_transcriber(task.config, predict, **decoding)
     scores = []
     for recording in data.read_maestro(data_dir, "test"):
         blocks = audio.iter_blocks(
             recording.audio_path, sample_rate=transcriber.sample_rate, block_samples=1 << 18
         )
-        notes = transcriber.notes(blocks, **decoding)
+        notes = transcriber.notes(blocks)
         scores.append(evaluation.score_notes(data.read_midi(recording.midi_path), notes))
     return evaluation.average_scores(scores), decoding
 

@@ -73,14 +73,15 @@ def configure(changes: dict[str, Any], data_dir: str, num_steps: int) -> ml_coll
 def measure(workdir: Path, data_dir: str, limit: int | None) -> dict[str, Any]:
     """Mean test scores of a finished run, and how many of its weights are zero."""
     task, variables = restore.restore(workdir)
-    transcriber = make_transcriber(task.config, functools.partial(jax.jit(task.predict), variables))
+    predict = functools.partial(jax.jit(task.predict), variables)
     decoding = _transcription.best_decoding(
-        transcriber,
+        make_transcriber(task.config, predict),
         data.read_maestro(data_dir, "validation")[:limit],
         ["metric/note/f1", "metric/note_with_offset/f1"],
     )
     recordings = data.read_maestro(data_dir, "test")[:limit]
-    scores = evaluation.average_scores(score_recordings(transcriber, recordings, **decoding))
+    transcriber = make_transcriber(task.config, predict, **decoding)
+    scores = evaluation.average_scores(score_recordings(transcriber, recordings))
     matrices = [leaf for leaf in jax.tree.leaves(variables["params"]) if leaf.ndim in (2, 3)]
     return {
         **{name.removeprefix("metric/"): value for name, value in scores.items()},
