@@ -1,0 +1,48 @@
+"""The comparison's arms are what they say they are; nothing is trained here."""
+
+import jax
+import pytest
+
+from deepaudio import training
+from experiments import _optimizer, _transcription, compare_training
+
+
+@pytest.fixture
+@jax.numpy_dtype_promotion("standard")  # flax's batch norm mixes half with float32 statistics
+def arms(tmp_path):
+    """Configuration, optimizer state and number of parameters of each arm."""
+    built = {}
+    for name, changes in compare_training.arms(tmp_path).items():
+        config = compare_training.configure(changes, "corpus", 100)
+        optimizer = _optimizer.make_optimizer(config, lambda: 0.05)
+        task = _transcription.make_task(config)
+        state = jax.eval_shape(lambda o=optimizer, t=task: training.init_state(t, o, 0))
+        size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        built[name] = config, str(jax.tree.structure(state.opt_state)), size
+    return built
+
+
+def test_arms_differ_only_in_what_they_compare(arms):
+    techniques = {
+        "float32": set(),
+        "bfloat16": set(),
+        "float16": {"DynamicLossScalingState"},
+        "float16 unscaled": set(),
+        "sparse 90 %": {"GradualPruningState"},
+        "wide sparse 80 %": {"GradualPruningState"},
+        "dense-sparse-dense": {"DenseSparseDenseState"},
+    }
+    assert arms.keys() == techniques.keys()
+    plain = arms["float32"][0]
+    for name, (config, state, _) in arms.items():
+        known = set.union(*techniques.values())
+        assert {kind for kind in known if kind in state} == techniques[name], name
+        for setting in ("num_steps", "seed", "batch_size", "num_frames", "augment"):
+            assert config[setting] == plain[setting]
+        assert config.optimizer.schedule == plain.optimizer.schedule
+
+
+def test_the_wide_arm_ends_with_as_many_weights_as_the_dense_one(arms):
+    config, _, wide = arms["wide sparse 80 %"]
+    _, _, dense = arms["float32"]
+    assert (1 - config.optimizer.pruning.sparsity) * wide == pytest.approx(dense, rel=0.02)
