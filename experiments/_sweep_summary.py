@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.table import Table
 
 from experiments import _arguments
+from experiments.readme_tables import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,7 +171,7 @@ def _draw_values(axes: "Axes", results: Sequence[Result], metric: str) -> None:
         label = ", ".join(f"{k.rpartition('.')[2]}={_cell(result.values.get(k))}" for k in others)
         x = result.values.get(across)
         # Anything but a number is a category.
-        x = x if _is_number(x) else _cell(x)
+        x = x if is_number(x) else _cell(x)
         lines[label][x].append(result.metrics[metric][1][-1])
     for label, points in lines.items():
         means = {x: statistics.fmean(values) for x, values in points.items()}
@@ -187,11 +188,7 @@ def _keys(results: Sequence[Result]) -> list[str]:
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
-    return (True, float(value), "") if _is_number(value) else (False, 0.0, str(value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return (True, float(value), "") if is_number(value) else (False, 0.0, str(value))
 
 
 def _cell(value: Any) -> str:

@@ -84,14 +84,15 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None, nam
         raise ValueError(f"record {name!r} has no column {missing[0]!r}; it has {known}")
     lines = [[column.replace("_", " ").replace("/", " ") for column in columns], []]
     lines[1] = [
-        "---:" if all(_is_number(row.get(column, 0)) for row in rows) else "---"
+        "---:" if all(is_number(row.get(column, 0)) for row in rows) else "---"
         for column in columns
     ]
     lines += [[_cell(row.get(column)) for column in columns] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
 OPTIMIZERS = {
     "sgd": optax.sgd(0.1),
@@ -86,6 +87,25 @@ def train(transform, name, num_steps):
         for t in range(num_steps):
             params, state = step(params, state, *(jnp.asarray(a, jnp.float32) for a in batch(t)))
             yield {path: np.array(w) for path, w in params.items()}
+
+
+def step_over_devices(transform):
+    """A compiled step of all devices: gradients are split over them, all else is on each."""
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    everywhere = PartitionSpec()
+
+    def step(grads, state, params):
+        mean = {"kernel": jax.lax.pmean(grads[0], "data")}
+        updates, state = transform.update(mean, state, params)
+        return optax.apply_updates(params, updates), state
+
+    sharded = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(PartitionSpec("data"), everywhere, everywhere),
+        out_specs=everywhere,
+    )
+    return jax.jit(sharded, donate_argnums=(1, 2))
 
 
 def smallest(weights, count):

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import Mesh, PartitionSpec
 
 from deepaudio import optim
 from tests.optim import _by_hand
@@ -137,23 +136,10 @@ def test_shard_map_with_replicated_state_equals_one_device():
     optimizer = optim.dense_sparse_dense(dense_steps=1, sparse_steps=2, sparsity=0.5)
     params = {"kernel": jnp.arange(1.0, 17.0).reshape(4, 4)}
     grads = jnp.linspace(-1.0, 1.0, 8 * 16).reshape(8, 4, 4)
-    mesh = Mesh(np.array(jax.devices()), ("data",))
-
-    def step(grads, state, params):
-        mean = {"kernel": jax.lax.pmean(grads[0], "data")}
-        updates, state = optimizer.update(mean, state, params)
-        return optax.apply_updates(params, updates), state
-
-    everywhere = PartitionSpec()
-    sharded = jax.jit(
-        jax.shard_map(
-            step,
-            mesh=mesh,
-            in_specs=(PartitionSpec("data"), everywhere, everywhere),
-            out_specs=everywhere,
-        )
-    )
-    state, alone, alone_state = optimizer.init(params), params, optimizer.init(params)
+    sharded = _by_hand.step_over_devices(optimizer)
+    # Copies, as the step is given what it is called with.
+    alone, alone_state = jax.tree.map(jnp.copy, params), optimizer.init(params)
+    state = optimizer.init(params)
     for _ in range(4):
         params, state = sharded(grads, state, params)
         updates, alone_state = optimizer.update({"kernel": grads.mean(axis=0)}, alone_state, alone)

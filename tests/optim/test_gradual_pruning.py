@@ -332,23 +332,7 @@ def test_shard_map_with_replicated_state_equals_one_device(rng):
     optimizer = optim.gradual_pruning(start=0, ramp=2, end=5, frequency=2, q=0.8, regrow=True)
     params = {"kernel": jnp.asarray(rng.standard_normal((4, 4)), jnp.float32)}
     grads = jnp.asarray(rng.standard_normal((8, 4, 4)), jnp.float32)
-    mesh = Mesh(np.array(jax.devices()), ("data",))
-
-    def step(grads, state, params):
-        mean = {"kernel": jax.lax.pmean(grads[0], "data")}
-        updates, state = optimizer.update(mean, state, params)
-        return optax.apply_updates(params, updates), state
-
-    everywhere = PartitionSpec()
-    sharded = jax.jit(
-        jax.shard_map(
-            step,
-            mesh=mesh,
-            in_specs=(PartitionSpec("data"), everywhere, everywhere),
-            out_specs=everywhere,
-        ),
-        donate_argnums=(1, 2),
-    )
+    sharded = _by_hand.step_over_devices(optimizer)
     alone, alone_state = run(optimizer, params, 6, {"kernel": grads.mean(axis=0)})
     state = optimizer.init(params)
     for _ in range(6):
