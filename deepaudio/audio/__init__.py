@@ -4,7 +4,9 @@ from deepaudio.audio._files import AudioError, duration, iter_blocks, read, read
 from deepaudio.audio._resample import mono, resample
 from deepaudio.audio._spectrogram import (
     LogMelConfig,
+    LogSpectrogramConfig,
     log_mel,
+    log_spectrogram,
     mel_filters,
     mel_frequencies,
     mel_spectrogram,
@@ -14,9 +16,11 @@ from deepaudio.audio._spectrogram import (
 __all__ = [
     "AudioError",
     "LogMelConfig",
+    "LogSpectrogramConfig",
     "duration",
     "iter_blocks",
     "log_mel",
+    "log_spectrogram",
     "mel_filters",
     "mel_frequencies",
     "mel_spectrogram",

@@ -32,6 +32,33 @@ class LogMelConfig:
     htk: bool = False
     amin: float = 1e-10
 
+    @property
+    def num_bands(self) -> int:
+        """Bands of a frame."""
+        return self.n_mels
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSpectrogramConfig:
+    """A log-spectrogram front end; the defaults are those of Deep Speech 2 (arXiv 1512.02595).
+
+    Attributes:
+        sample_rate: Hz.
+        hop_length: samples between frames.
+        n_fft: window length, samples.
+        amin: the least power that is told from silence.
+    """
+
+    sample_rate: int = 16000
+    hop_length: int = 160
+    n_fft: int = 320
+    amin: float = 1e-10
+
+    @property
+    def num_bands(self) -> int:
+        """Bands of a frame."""
+        return 1 + self.n_fft // 2
+
 
 def stft(samples: jax.Array, *, n_fft: int = 2048, hop_length: int = 512) -> jax.Array:
     """Short-time Fourier transform with a periodic Hann window and centred frames.
@@ -105,6 +132,26 @@ def log_mel(samples: jax.Array, config: LogMelConfig | None = None) -> jax.Array
     """
     config = config or LogMelConfig()
     power = mel_spectrogram(samples, config)
+    return 10.0 * jnp.log10(jnp.maximum(power, config.amin))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def log_spectrogram(samples: jax.Array, config: LogSpectrogramConfig | None = None) -> jax.Array:
+    """Power spectrogram in decibels, with frequencies evenly spaced.
+
+    Args:
+        samples: (..., n) float, at config.sample_rate.
+        config: the front end; None is the default one.
+
+    Returns:
+        (..., 1 + n // hop_length, 1 + n_fft // 2) float32, 10·log10(max(amin, power)).
+
+    Raises:
+        TypeError: if the samples are not floating point.
+    """
+    config = config or LogSpectrogramConfig()
+    spectrum = stft(samples, n_fft=config.n_fft, hop_length=config.hop_length)
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     return 10.0 * jnp.log10(jnp.maximum(power, config.amin))
 
 

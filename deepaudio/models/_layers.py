@@ -27,6 +27,21 @@ def max_pool_frequency(inputs: jax.Array, size: int) -> jax.Array:
     return pooled
 
 
+def with_context(inputs: jax.Array, reach: int) -> jax.Array:
+    """Each frame beside its neighbours, zeros beyond either end.
+
+    Args:
+        inputs: (batch, frames, n) array.
+        reach: Frames at either side.
+
+    Returns:
+        (batch, frames, (2 * reach + 1) * n) array, the earliest neighbour first.
+    """
+    count = inputs.shape[1]
+    padded = jnp.pad(inputs, ((0, 0), (reach, reach), (0, 0)))
+    return jnp.concatenate([padded[:, i : i + count] for i in range(2 * reach + 1)], axis=-1)
+
+
 class BiLSTM(nn.Module):
     """A bidirectional LSTM (Hochreiter and Schmidhuber 1997; forget gate of Gers et al. 2000).
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepaudio.models._layers import BiLSTM, Dtype, max_pool_frequency
+from deepaudio.models._layers import BiLSTM, Dtype, max_pool_frequency, with_context
 
 NUM_KEYS = 88
 # Logits start at a probability of 5 %: keys are mostly silent, and learning that first would take
@@ -168,7 +168,7 @@ class OnsetsAndFrames(nn.Module):
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.99, name="band_norm")
             spectrogram = norm(spectrogram)
         features = self._features(spectrogram, train)
-        nearby = _context(spectrogram, _CONTEXT) if config.direct else None
+        nearby = with_context(spectrogram, _CONTEXT) if config.direct else None
 
         onsets = offsets = velocities = None
         joined = []
@@ -262,10 +262,3 @@ class OnsetsAndFrames(nn.Module):
             longest_memory=longest_memory,
             name=name,
         )
-
-
-def _context(frames: jax.Array, reach: int) -> jax.Array:
-    """Each frame beside its neighbours: (batch, frames, n) -> (batch, frames, (2 reach + 1) n)."""
-    count = frames.shape[1]
-    padded = jnp.pad(frames, ((0, 0), (reach, reach), (0, 0)))
-    return jnp.concatenate([padded[:, i : i + count] for i in range(2 * reach + 1)], axis=-1)

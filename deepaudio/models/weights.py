@@ -20,6 +20,12 @@ def shipped_weights() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_SHIPPED.glob("*.safetensors"))}
 
 
+def shipped_file(name: str | Path) -> Path:
+    """The path of another file that the package ships beside its weights, or of any other file."""
+    shipped = _SHIPPED / name
+    return shipped if shipped.is_file() else Path(name)
+
+
 def save_weights(path: str | Path, variables: dict, config: dict) -> None:
     """Writes variables and the configuration that gives them meaning.
 

@@ -1,0 +1,196 @@
+"""Recurrent layers of the speech models: one projection outside the scan, few kernels inside."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Dtype = jnp.dtype
+CellName = Literal["rnn", "gru"]
+# Blocks of units that a cell's projections consist of.
+_GATES = {"rnn": 1, "gru": 3}
+_CEILING = 20.0
+
+
+def clipped_relu(x: jax.Array) -> jax.Array:
+    """min(max(x, 0), 20), the nonlinearity of arXiv 1412.5567, section 2."""
+    return jnp.clip(x, 0.0, _CEILING)
+
+
+class RecurrentLayer(nn.Module):
+    """A simple recurrent layer or GRU, forward or in both directions, with batch norm.
+
+    h_t = f(BN(W x_t) + U h_{t-1}); the directions share W and BN, as arXiv 1512.02595 writes it,
+    and their outputs are added. W x is one matrix product outside the scan, and both directions
+    run in one scan, so that a step is the recurrent product and the cell's arithmetic only. Batch
+    norm is sequence-wise (section 3.2 there): statistics over batch and time, padding left out, of
+    the projected inputs alone. "rnn" is a clipped rectifier; "gru" multiplies the reset gate with
+    U h (equation 12 of the same paper, tanh for f), as cuDNN and torch do.
+
+    Attributes:
+        units: Hidden units.
+        cell: "rnn" or "gru".
+        bidirectional: Whether a second direction reads time from its end.
+        batch_norm: Whether projections are normalized.
+        dtype: Dtype of the arithmetic.
+        param_dtype: Dtype of the parameters.
+        accumulation_dtype: Dtype of the hidden state, which sums over time.
+    """
+
+    units: int
+    cell: CellName = "rnn"
+    bidirectional: bool = False
+    batch_norm: bool = True
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+    accumulation_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: jax.Array,
+        paddings: jax.Array,
+        carry: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Runs over sequences.
+
+        Args:
+            inputs: (batch, frames, features).
+            paddings: (batch, frames), 1 where a frame is padding; there the state is zero, so a
+                backward direction begins at a sequence's own end.
+            carry: (directions, batch, units) state before the first frame; None for zeros.
+            train: Whether batch norm uses the batch's statistics (updates `batch_stats`).
+
+        Returns:
+            (batch, frames, units) outputs, zero in padding, and the state after the last frame.
+        """
+        directions, gates = 1 + self.bidirectional, _GATES[self.cell] * self.units
+        projected = nn.Dense(
+            gates,
+            use_bias=not self.batch_norm,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="input",
+        )(inputs)
+        if self.batch_norm:
+            norm = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=0.99,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name="norm",
+            )
+            projected = norm(projected, mask=paddings[..., None] == 0)
+        kernel = self.param(
+            "recurrent_kernel", _initial_kernel, (directions, self.units, gates), self.param_dtype
+        )
+        if carry is None:
+            carry = jnp.zeros((directions, len(inputs), self.units), self.accumulation_dtype)
+        keep = (1.0 - paddings).astype(self.accumulation_dtype)[..., None]
+        outputs, carry = scan_cell(
+            self.cell,
+            _by_direction(projected, directions),
+            kernel.astype(self.dtype),
+            _by_direction(keep, directions),
+            carry,
+        )
+        total = outputs[:, 0]
+        if self.bidirectional:
+            total = total + outputs[::-1, 1]
+        return total.swapaxes(0, 1), carry
+
+
+def scan_cell(
+    cell: CellName, projected: jax.Array, kernel: jax.Array, keep: jax.Array, carry: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Runs a cell over time.
+
+    Args:
+        cell: "rnn" or "gru".
+        projected: (frames, directions, batch, gates * units) input projections; of a GRU update,
+            reset, candidate.
+        kernel: (directions, units, gates * units), of the dtype of `projected`.
+        keep: (frames, directions, batch, 1), 0 where the state is set to zero.
+        carry: (directions, batch, units) state before the first frame; its dtype is that of the
+            sum over time.
+
+    Returns:
+        (frames, directions, batch, units) states, of the dtype of `projected`, and the last state.
+    """
+    advance = {"rnn": _rnn, "gru": _gru}[cell]
+    dtype = projected.dtype
+
+    def step(hidden, inputs):
+        projection, kept = inputs
+        recurrent = jnp.einsum("dbu,dug->dbg", hidden.astype(dtype), kernel)
+        hidden = advance(projection, recurrent, hidden) * kept
+        return hidden, hidden.astype(dtype)
+
+    carry, outputs = jax.lax.scan(step, carry, (projected, keep))
+    return outputs, carry
+
+
+def _rnn(projection, recurrent, hidden):
+    return clipped_relu(projection + recurrent).astype(hidden.dtype)
+
+
+def _gru(projection, recurrent, hidden):
+    update, reset, candidate = jnp.split(projection, 3, axis=-1)
+    of_update, of_reset, of_candidate = jnp.split(recurrent, 3, axis=-1)
+    update = nn.sigmoid(update + of_update).astype(hidden.dtype)
+    candidate = nn.tanh(candidate + nn.sigmoid(reset + of_reset) * of_candidate)
+    return hidden + update * (candidate.astype(hidden.dtype) - hidden)
+
+
+def _by_direction(x, directions):
+    """(batch, frames, n) to (frames, directions, batch, n), the second direction from the end."""
+    forward = x.swapaxes(0, 1)
+    return jnp.stack([forward, forward[::-1]][:directions], axis=1)
+
+
+def _initial_kernel(key, shape, dtype):
+    """Orthogonal for every gate and direction, so that a state neither fades nor explodes."""
+    directions, units, gates = shape
+    draw = nn.initializers.orthogonal()
+    keys = jax.random.split(key, directions * (gates // units))
+    # One batched draw: each by itself would be compiled by itself.
+    blocks = jax.vmap(lambda key: draw(key, (units, units), dtype))(keys)
+    return blocks.reshape(directions, -1, units, units).swapaxes(1, 2).reshape(shape)
+
+
+class RowConvolution(nn.Module):
+    """Lookahead of a forward-only model (arXiv 1512.02595, section 3.7, equation 11).
+
+    r_{t,i} = sum over j from 0 to `frames` of W_{i,j} h_{t+j,i}: every unit looks a few frames
+    ahead by itself.
+
+    Attributes:
+        frames: The paper's tau.
+        dtype: Dtype of the arithmetic.
+        param_dtype: Dtype of the parameters.
+    """
+
+    frames: int
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """(batch, frames, units) to the same shape; what lies after the end counts as zero."""
+        batch, frames, units = inputs.shape
+        kernel = self.param("kernel", self._initial_kernel, (self.frames + 1, units))
+        padded = jnp.pad(inputs.astype(self.dtype), ((0, 0), (0, self.frames), (0, 0)))
+        kernel = kernel.astype(self.dtype)[:, None, None, :]
+        # A sum of shifted slices: one fused loop, where a depthwise convolution is slow on a CPU.
+        total = padded[:, :frames] * kernel[0]
+        for shift in range(1, self.frames + 1):
+            total = total + padded[:, shift : shift + frames] * kernel[shift]
+        return total
+
+    def _initial_kernel(self, key, shape):
+        """Begins by passing the present frame on, with a little of what follows."""
+        noise = nn.initializers.normal(0.3 * shape[0] ** -0.5)(key, shape, self.param_dtype)
+        return noise.at[0].add(1.0)
