@@ -39,6 +39,7 @@ def make_optimizer(
     return optim.make_optimizer(
         schedule,
         max_gradient_norm=settings.max_gradient_norm,
+        momentum=settings.get("momentum"),
         weight_decay=settings.weight_decay,
         sparsity=sparsity,
         loss_scaling=loss_scaling if scaled else None,

@@ -13,6 +13,7 @@ def make_optimizer(
     learning_rate: optax.ScalarOrSchedule,
     *,
     max_gradient_norm: float,
+    momentum: float | None = None,
     weight_decay: float = 0.0,
     sparsity: Sequence[optax.GradientTransformation] = (),
     loss_scaling: dict[str, Any] | None = None,
@@ -25,12 +26,16 @@ def make_optimizer(
     Args:
         learning_rate: A number, or a function from the step to one.
         max_gradient_norm: Gradients are scaled down to this global norm.
-        weight_decay: Decoupled (AdamW), on matrices and kernels only; 0 for Adam.
+        momentum: Of stochastic gradient descent with Nesterov's momentum; None for Adam.
+        weight_decay: Decoupled (AdamW), on matrices and kernels only; 0 for none.
         sparsity: `gradual_pruning`, `dense_sparse_dense`, or none.
         loss_scaling: Arguments of `dynamic_loss_scaling`; None to go without it.
 
     Returns:
         The transformation.
+
+    Raises:
+        ValueError: The momentum is not in [0, 1).
 
     Examples:
         >>> import jax.numpy as jnp
@@ -39,11 +44,17 @@ def make_optimizer(
         >>> float(optax.tree.get(state, "loss_scale"))
         32768.0
     """
-    chain = optax.chain(
-        optax.clip_by_global_norm(max_gradient_norm),
-        optax.adamw(learning_rate, weight_decay=weight_decay, mask=_is_matrix),
-        *sparsity,
-    )
+    if momentum is not None and not 0 <= momentum < 1:
+        raise ValueError(f"{momentum=} must be in [0, 1)")
+    if momentum is None:
+        descend = optax.adamw(learning_rate, weight_decay=weight_decay, mask=_is_matrix)
+    else:
+        descend = optax.chain(
+            optax.trace(momentum, nesterov=True),
+            optax.add_decayed_weights(weight_decay, mask=_is_matrix),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+    chain = optax.chain(optax.clip_by_global_norm(max_gradient_norm), descend, *sparsity)
     return chain if loss_scaling is None else dynamic_loss_scaling(chain, **loss_scaling)
 
 

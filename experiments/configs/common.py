@@ -20,6 +20,8 @@ def optimizer() -> ml_collections.ConfigDict:
         }
     )
     config.max_gradient_norm = 3.0
+    # Of stochastic gradient descent with Nesterov's momentum; without a value, Adam.
+    config.momentum = ml_collections.config_dict.placeholder(float)
     config.weight_decay = 0.0
     config.pruning = ml_collections.ConfigDict(
         {
@@ -53,4 +55,54 @@ def optimizer() -> ml_collections.ConfigDict:
             "dynamic": True,
         }
     )
+    return config
+
+
+def recognition() -> ml_collections.ConfigDict:
+    """What the recognizers share; front end and model are each system's own."""
+    config = ml_collections.ConfigDict()
+    config.task = "recognition"
+    # librispeech, common_voice, or manifest: JSON lines, SPLIT.jsonl in the data folder.
+    config.dataset = "librispeech"
+    # The dataset's own names of the splits, several joined by "+".
+    config.splits = ml_collections.ConfigDict(
+        {"train": "train-clean-100+train-clean-360+train-other-500", "validation": "dev-clean"}
+    )
+    config.data_dir = ml_collections.config_dict.placeholder(str)
+    config.seed = 0
+    # Weights to begin from: shipped ones by name, a file, or another run's folder.
+    config.init_from = ml_collections.config_dict.placeholder(str)
+
+    # english, english_bigrams, or characters: those of the training data, the `limit` most
+    # frequent; a run keeps them in `characters`.
+    config.alphabet = ml_collections.ConfigDict(
+        {
+            "kind": "english",
+            "limit": 6000,
+            "characters": ml_collections.config_dict.placeholder(str),
+        }
+    )
+    config.spec_augment = ml_collections.ConfigDict({"on": False, "policy": {}})
+    config.augment = ml_collections.ConfigDict({"on": False, "ranges": {}})
+    # The first epoch in order of length (arXiv 1512.02595, section 3.3).
+    config.sorta_grad = False
+    # Seconds; each utterance is padded to the next, and what is longer than the last is left out.
+    config.buckets = (4.0, 8.0, 12.0, 16.5)
+    config.batch_size = 64
+    config.num_threads = 8
+
+    config.num_steps = 10_000
+    config.precision = "float32"
+    # Parts that a batch is gone through in, one after another.
+    config.accumulate = 1
+    # Devices that share one copy of parameters and optimizer state.
+    config.model_devices = 1
+    config.optimizer = optimizer()
+    config.average_decay = 0.999
+
+    config.log_every = 20
+    config.checkpoint_every = 500
+    config.keep_every = 5000
+    config.evaluate_every = 1000
+    config.evaluate_utterances = 64
     return config
