@@ -3,19 +3,24 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepaudio._api import transcribe
+    from deepaudio._api import recognize, transcribe
     from deepaudio.data.notes import Notes
+    from deepaudio.tasks.recognizer import Recognition
 
 __version__ = "0.1.0"
-__all__ = ["Notes", "__version__", "transcribe"]
+__all__ = ["Notes", "Recognition", "__version__", "recognize", "transcribe"]
 
 
 def __getattr__(name: str):
     # JAX takes seconds to import, which `deepaudio --help` should not pay.
-    if name == "transcribe":
-        from deepaudio._api import transcribe
+    if name in ("recognize", "transcribe"):
+        from deepaudio import _api
 
-        return transcribe
+        return getattr(_api, name)
+    if name == "Recognition":
+        from deepaudio.tasks.recognizer import Recognition
+
+        return Recognition
     if name == "Notes":
         from deepaudio.data.notes import Notes
 

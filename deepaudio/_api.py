@@ -1,13 +1,14 @@
 """The public Python functions: what the command does, on arrays."""
 
 import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import soxr
 
 from deepaudio.data.notes import Notes
-from deepaudio.tasks import transcriber
+from deepaudio.tasks import recognizer, transcriber
 
 _MOST_CHANNELS = 64
 _BLOCK_SECONDS = 30
@@ -43,13 +44,75 @@ def transcribe(
             raise ValueError(f"{name}_threshold must be between 0 and 1, not {threshold!r}")
     sound = _checked(samples, sample_rate)
     loaded = _loaded(None if model is None else str(model))
-    if sample_rate != loaded.sample_rate:
-        sound = soxr.resample(sound, sample_rate, loaded.sample_rate)
-    size = _BLOCK_SECONDS * loaded.sample_rate
     return loaded.notes(
-        (sound[first : first + size] for first in range(0, len(sound), size)),
+        _blocks(sound, sample_rate, loaded.sample_rate),
         onset_threshold=onset_threshold,
         frame_threshold=frame_threshold,
+    )
+
+
+def recognize(
+    samples: np.ndarray,
+    sample_rate: int,
+    *,
+    model: str | Path | None = None,
+    language_model: str | Path | None = None,
+    use_language_model: bool = True,
+    beam_width: int | None = None,
+    n_best: int = 1,
+    hot_words: Mapping[str, float] | None = None,
+) -> "recognizer.Recognition":
+    """The words of a recording of speech.
+
+    Args:
+        samples: (n,) or (n, channels), as soundfile gives them; floating point with full scale
+            at 1, or signed integers with full scale at the largest.
+        sample_rate: In Hz; any.
+        model: Weights: a file, or the name of shipped ones; None for the best shipped.
+        language_model: An n-gram model: a file; None for the one that the weights name.
+        use_language_model: Whether one is used at all.
+        beam_width: Candidates kept while searching; None for what the weights say.
+        n_best: Alternatives for each segment.
+        hot_words: Bonuses, about 5 to 15, by word or phrase to listen for.
+
+    Returns:
+        Text, words with times in seconds and confidences, and segments with alternatives.
+
+    Raises:
+        ValueError: The samples are empty, not finite or of another shape or type, the rate is
+            not positive, a setting is out of range, or a model cannot be used.
+    """
+    sound = _checked(samples, sample_rate)
+    loaded = _loaded_recognizer(
+        None if model is None else str(model),
+        None if language_model is None else str(language_model),
+        use_language_model,
+        beam_width,
+        n_best,
+        tuple(sorted((hot_words or {}).items())),
+    )
+    return loaded.recognize(_blocks(sound, sample_rate, loaded.sample_rate))
+
+
+def _blocks(sound: np.ndarray, rate_in: int, rate_out: int) -> Iterator[np.ndarray]:
+    if rate_in != rate_out:
+        sound = soxr.resample(sound, rate_in, rate_out)
+    size = _BLOCK_SECONDS * rate_out
+    return (sound[first : first + size] for first in range(0, len(sound), size))
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded_recognizer(
+    model, language_model, use_language_model, beam_width, n_best, hot_words
+) -> "recognizer.Recognizer":
+    """The model, kept so that the next call neither reads nor compiles it again."""
+    return recognizer.load_recognizer(
+        model,
+        language_model=language_model,
+        use_language_model=use_language_model,
+        beam_width=beam_width,
+        n_best=n_best,
+        hot_words=dict(hot_words),
     )
 
 

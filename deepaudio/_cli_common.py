@@ -1,6 +1,8 @@
 """What the subcommands share: inputs, names of outputs, messages, progress, exit status."""
 
 import contextlib
+import functools
+import inspect
 import os
 import sys
 import traceback
@@ -13,7 +15,18 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+# From a suffix to the path of an input's output.
+Place = Callable[[str], Path]
+
+_SILENCE = 1e-4  # full scale is 1; below this, 80 dB down, nothing can be heard
+_CLIPPED_SHARE = 1e-3
+
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+
+
+def help_of(command: Callable) -> str:
+    r"""A command's docstring for `--help`: the paragraph after a line `\b` keeps its lines."""
+    return inspect.cleandoc(command.__doc__).replace("\\b\n", "\b\n")
 
 
 class Reporter:
@@ -228,3 +241,126 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Adds the name of an output to an error met in writing it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def checked_formats(value: str | None, known: Sequence[str]) -> str | None:
+    """The value of `--format`, a list with commas.
+
+    Raises:
+        BadParameter: One of them is not known.
+    """
+    for name in value.split(",") if value is not None else ():
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(known)}")
+    return value
+
+
+def wanted_formats(value: str | None, default: str, *, write: bool) -> list[str]:
+    """The formats to write: those named, each once; else the default, if anything is written."""
+    if value is None:
+        return [default] if write else []
+    return list(dict.fromkeys(value.split(",")))
+
+
+def run_files[Model](
+    names: Sequence[Path],
+    *,
+    reporter: Reporter,
+    folder: Path | None,
+    load: Callable[[], Model | None],
+    do: Callable[[Model, Path, Place], dict],
+) -> list[dict]:
+    """Does one thing with every input; what is wrong with one does not stop the others.
+
+    Args:
+        names: Files and folders, as the user gave them.
+        reporter: Is told of what fails.
+        folder: Where outputs go, made if need be; None if nothing is written.
+        load: Loads what all inputs need; None if that failed.
+        do: Does one input, with a function from a suffix to the output's path, and returns its
+            row of the results.
+
+    Returns:
+        A row for each input: what `do` returned, or its `file` and `error`.
+    """
+    files = find_inputs(names, reporter)
+    results = [{"file": name, "error": reason} for name, reason in reporter.errors]
+    if not files or not (folder is None or _is_writable(folder, reporter)):
+        return results
+    model = load()
+    if model is None:
+        return results
+    stems = output_stems(files)
+    taken = {file.resolve() for file in files}
+
+    def place(stem: str, suffix: str) -> Path:
+        path = (folder or Path()) / f"{stem}.{suffix}"
+        if path.resolve() in taken:
+            raise ValueError(f"would be overwritten by the output {path}")
+        return path
+
+    for file in files:
+        try:
+            results.append(do(model, file, functools.partial(place, stems[file])))
+        except Exception as error:
+            reason = reporter.error(file, error)
+            results.append({"file": str(file), "error": reason})
+    return results
+
+
+def _is_writable(folder: Path, reporter: Reporter) -> bool:
+    with reporter.guard(folder):
+        if folder.exists() and not folder.is_dir():
+            raise OSError("not a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OSError("no permission to write here")
+        return True
+    return False
+
+
+class SoundWatch:
+    """What can be told of a sound while it goes by.
+
+    Attributes:
+        total: Samples so far.
+        clipped: How many of them are at full scale.
+        peak: The largest of them.
+    """
+
+    def __init__(self):
+        """Nothing has been heard yet."""
+        self.total = 0
+        self.clipped = 0
+        self.peak = 0.0
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing could be heard."""
+        return self.peak < _SILENCE
+
+    def listen(self, blocks: "Iterator[np.ndarray]") -> "Iterator[np.ndarray]":
+        """The same blocks, watched."""
+        for block in blocks:
+            loudness = abs(block)
+            self.total += len(block)
+            self.clipped += int((loudness >= 0.999).sum())
+            self.peak = max(self.peak, float(loudness.max(initial=0.0)))
+            yield block
+
+    def tell(self, reporter: Reporter, file: Path, found: str, written: Sequence[Path]) -> None:
+        """Says what was found in a file and where it was written, and whether it was clipped."""
+        places = f" -> {', '.join(map(str, written))}" if written else ""
+        reporter.say(f"{file}{places} ({found})")
+        if self.clipped > _CLIPPED_SHARE * self.total:
+            share = 100 * self.clipped / self.total
+            reporter.say(f"warning: {file}: clipped ({share:.1f} % of samples at full scale)")

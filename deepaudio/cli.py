@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from deepaudio import __version__
+from deepaudio._cli_common import help_of
 from deepaudio._cli_info import info
+from deepaudio._cli_recognize import recognize
 from deepaudio._cli_transcribe import transcribe
 
 app = typer.Typer(
@@ -16,8 +18,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command()(transcribe)
-app.command()(info)
+for command in (transcribe, recognize, info):
+    app.command(help=help_of(command))(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -26,7 +28,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
 def deepaudio(
     version: Annotated[
         bool,
@@ -35,18 +36,23 @@ def deepaudio(
         ),
     ] = False,
 ) -> None:
-    r"""Deep audio systems: piano recordings to MIDI.
+    r"""Deep audio systems: piano recordings to MIDI, speech to text.
 
     \b
     Examples:
       deepaudio transcribe recording.wav           writes recording.mid here
       deepaudio transcribe album/ -o midi          every sound file of a folder
+      deepaudio recognize note.wav                 prints the words that are spoken
+      deepaudio recognize talk.mp3 --format srt    subtitles, talk.srt
       deepaudio transcribe --help                  all the options
       deepaudio info                               versions, devices, models
 
     Exit status: 0 if all went well, 1 if an input failed (the others are done all the same),
     2 on wrong usage.
     """
+
+
+app.callback(help=help_of(deepaudio))(deepaudio)
 
 
 def main() -> None:
