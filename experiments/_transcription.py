@@ -37,12 +37,18 @@ PAPERS_DECODING = {
 }
 
 
+def prepare(config: ml_collections.ConfigDict) -> None:
+    """Nothing of a configuration has to be taken from the data."""
+
+
 def make_task(config: ml_collections.ConfigDict) -> TranscriptionTask:
     """The task of a configuration."""
+    # From a run's JSON file tuples come back as lists.
+    model = {k: tuple(v) if isinstance(v, list) else v for k, v in config.model.items()}
     return TranscriptionTask(
         TranscriptionConfig(
             front_end=audio.LogMelConfig(**config.front_end),
-            model=OnsetsAndFramesConfig(num_bands=config.front_end.n_mels, **config.model),
+            model=OnsetsAndFramesConfig(num_bands=config.front_end.n_mels, **model),
             weighted_frame_loss=config.weighted_frame_loss,
             precision=config.precision,
         )

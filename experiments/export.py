@@ -1,16 +1,20 @@
-"""Exports a training run's model to a weights file that `deepaudio transcribe --model` takes.
+"""Exports a training run's model to a weights file that `deepaudio` takes as `--model`.
 
     python -m experiments.export --workdir=RUN --data_dir=CORPUS --output=my_piano.safetensors
+    python -m experiments.export --workdir=RUN --data_dir=CORPUS --language_model=words.npz \
+        --output=my_speech.safetensors
 
-The file holds the averaged variables, the model's configuration, and the decoding thresholds that
-score best on the corpus's validation split; without a corpus they are 0.5, and notes end by the
-paper's rule.
+The file holds the averaged variables, the model's configuration, and the settings of decoding that
+score best on the corpus's validation split: thresholds of a transcriber, the weights of a
+recognizer's language model, which is found again by the name given here. Without a corpus a
+transcriber has the paper's decoding, and a recognizer no language model.
 """
 
 import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,8 +22,9 @@ from absl import app, flags
 
 from deepaudio import data
 from deepaudio.models import save_weights
+from deepaudio.tasks.recognition import RecognitionTask
 from deepaudio.tasks.transcriber import make_transcriber
-from experiments import _arguments, _transcription, restore
+from experiments import _arguments, _export_speech, _transcription, restore
 
 _SCORES = ("metric/note/f1", "metric/note_with_offset/f1")
 
@@ -30,8 +35,9 @@ def export(
     *,
     step: int | None = None,
     data_dir: str | None = None,
+    language_model: str | None = None,
     half: bool = False,
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Writes the averaged variables of a run, or of several, as a weights file.
 
     Args:
@@ -39,15 +45,18 @@ def export(
             variables are averaged (model soup, Wortsman et al. 2022, arXiv 2203.05482).
         output: The file, .safetensors.
         step: Which checkpoint; None for the newest.
-        data_dir: A corpus in MAESTRO's layout on whose validation split thresholds are chosen.
+        data_dir: A corpus on whose validation split decoding is chosen: in MAESTRO's layout for a
+            transcriber, with validation.jsonl for a recognizer.
+        language_model: Of a recognizer: a file, or the name of one that the package ships.
         half: Stores float16, in half the space; loading makes float32 of it again.
 
     Returns:
-        The decoding that was stored, as `decode_notes` takes it.
+        The decoding that was stored, as `decode_notes` or `load_recognizer` takes it.
 
     Raises:
         FileNotFoundError: There is no such run or checkpoint.
-        ValueError: The corpus cannot be read, or the runs are of different models.
+        ValueError: The corpus or the language model cannot be read, there is one without the
+            other, or the runs are of different models.
     """
     if isinstance(workdirs, str | Path):
         workdirs = [workdirs]
@@ -59,19 +68,33 @@ def export(
     if half:
         # Rounded first, so that the decoding is chosen for what is stored.
         variables = jax.tree.map(lambda leaf: leaf.astype(np.float16), variables)
-    decoding = _transcription.PAPERS_DECODING
-    if data_dir:
-        rounded = jax.tree.map(lambda leaf: leaf.astype(np.float32), variables)
-        predict = functools.partial(jax.jit(task.predict), rounded)
-        decoding = _transcription.best_decoding(
-            make_transcriber(task.config, predict),
-            data.read_maestro(data_dir, "validation"),
-            _SCORES,
-        )
+    rounded = jax.tree.map(lambda leaf: leaf.astype(np.float32), variables)
+    if isinstance(task, RecognitionTask):
+        decoding = _of_words(task, rounded, data_dir, language_model)
+    else:
+        decoding = _of_notes(task, rounded, data_dir)
     # Averaged weights are float32 whatever the training's precision was.
     config = {**task.config.to_dict(), "precision": "float32", "decoding": decoding}
     save_weights(output, variables, config)
     return decoding
+
+
+def _of_notes(task, variables, data_dir):
+    if not data_dir:
+        return _transcription.PAPERS_DECODING
+    predict = functools.partial(jax.jit(task.predict), variables)
+    return _transcription.best_decoding(
+        make_transcriber(task.config, predict), data.read_maestro(data_dir, "validation"), _SCORES
+    )
+
+
+def _of_words(task, variables, data_dir, language_model):
+    if bool(data_dir) != bool(language_model):
+        raise ValueError("a recognizer needs both data_dir and language_model, or neither")
+    if not language_model:
+        return {}
+    utterances = data.read_manifest(Path(data_dir) / "validation.jsonl")
+    return _export_speech.best_decoding(task, variables, utterances, language_model=language_model)
 
 
 def _define_flags() -> None:
@@ -81,7 +104,8 @@ def _define_flags() -> None:
     )
     flags.DEFINE_string("output", None, "The file, .safetensors.", required=True)
     flags.DEFINE_integer("step", None, "Which checkpoint; else the newest.")
-    flags.DEFINE_string("data_dir", None, "A corpus on which to choose the thresholds.")
+    flags.DEFINE_string("data_dir", None, "A corpus on which to choose the decoding.")
+    flags.DEFINE_string("language_model", None, "Of a recognizer: a file, or a shipped one.")
     flags.DEFINE_bool("half", False, "Store float16, in half the space.")
 
 
@@ -95,6 +119,7 @@ def main(argv: list[str]) -> None:
             flags.FLAGS.output,
             step=flags.FLAGS.step,
             data_dir=flags.FLAGS.data_dir,
+            language_model=flags.FLAGS.language_model,
             half=flags.FLAGS.half,
         )
         print(f"{flags.FLAGS.output}: {decoding}")

@@ -8,13 +8,10 @@ import jax
 import ml_collections
 
 from deepaudio import training
-from deepaudio.tasks.transcription import TranscriptionTask
-from experiments import _optimizer, _transcription
+from experiments import _optimizer, _systems
 
 
-def restore(
-    workdir: str | Path, step: int | None = None
-) -> tuple[TranscriptionTask, dict[str, Any]]:
+def restore(workdir: str | Path, step: int | None = None) -> tuple[Any, dict[str, Any]]:
     """Reads the averaged variables of a run.
 
     Args:
@@ -22,7 +19,7 @@ def restore(
         step: Which checkpoint; None for the newest.
 
     Returns:
-        The task, and its variables.
+        The task of the run's system, and its variables.
 
     Raises:
         FileNotFoundError: There is no such run or checkpoint.
@@ -31,9 +28,7 @@ def restore(
     if not path.exists():
         raise FileNotFoundError(f"{workdir}: no training run (config.json is missing)")
     config = ml_collections.ConfigDict(json.loads(path.read_text()))
-    config.model.channels = tuple(config.model.channels)
-    config.model.pools = tuple(config.model.pools)
-    task = _transcription.make_task(config)
+    task = _systems.of(config).make_task(config)
     # For its state's shapes; of the thresholds, which are not state, none has to be right.
     optimizer = _optimizer.make_optimizer(config, lambda: 1.0)
     template = jax.jit(lambda: training.init_state(task, optimizer, config.seed))()

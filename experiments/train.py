@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from deepaudio import optim, training
 from deepaudio.models import load_weights
-from experiments import _arguments, _distributed, _optimizer, _transcription, restore
+from experiments import _arguments, _distributed, _optimizer, _systems, restore
 
 # What may differ when a run goes on; the schedules are made so that `num_steps` may too.
 _MAY_CHANGE = {"data_dir", "num_threads", "num_steps", "log_every", "evaluate_every"}
@@ -41,7 +41,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> training.Tr
         NotFiniteError: The loss became NaN or infinite.
     """
     workdir = Path(workdir)
-    task = _transcription.make_task(config)
+    system = _systems.of(config)
+    _prepare(system, config, workdir)
+    task = system.make_task(config)
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_config(config, workdir)
     variables = _initial_variables(config.init_from)
@@ -59,13 +61,21 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> training.Tr
     return training.train(
         task,
         optimizer,
-        _transcription.make_batches(config),
+        system.make_batches(config),
         loop,
         workdir,
-        evaluator=_transcription.make_evaluator(config, task),
+        evaluator=system.make_evaluator(config, task),
         variables=variables,
         mesh=training.data_mesh(config.model_devices),
     )
+
+
+def _prepare(system: _systems.System, config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Fills in what comes from the data; a run that goes on keeps what it began with."""
+    path = workdir / "config.json"
+    if config.task == "recognition" and path.exists():
+        config.alphabet.update(json.loads(path.read_text()).get("alphabet", {}))
+    system.prepare(config)
 
 
 def _initial_variables(source: str | None) -> dict[str, Any] | None:
