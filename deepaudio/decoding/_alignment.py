@@ -168,20 +168,10 @@ def split_at_pauses(
     words = _word_ranges(alignment.units, separator_of(alphabet))
     if not words:
         return []
-    firsts = np.array([alignment.starts[low] for low, _ in words])
-    lasts = np.array([alignment.ends[high - 1] for _, high in words])
-    gaps = (firsts[1:] - lasts[:-1]) * frame_seconds
-    pieces = []
-    cuts = [0, *(np.flatnonzero(gaps >= pause) + 1).tolist(), len(words)]
-    waiting = list(zip(cuts[:-1], cuts[1:], strict=True))[::-1]
-    while waiting:
-        low, high = waiting.pop()
-        seconds = (lasts[high - 1] - firsts[low]) * frame_seconds
-        if seconds > longest and high > low + 1:
-            middle = low + 1 + int(np.argmax(gaps[low : high - 1]))
-            waiting += [(middle, high), (low, middle)]
-        else:
-            pieces.append((low, high))
+    firsts = [int(alignment.starts[low]) for low, _ in words]
+    lasts = [int(alignment.ends[high - 1]) for _, high in words]
+    gaps = (np.array(firsts[1:]) - np.array(lasts[:-1])) * frame_seconds
+    pieces = _pieces(firsts, lasts, gaps, pause, longest / frame_seconds)
     # Frames around the pieces: a pause is shared in the middle.
     num_frames = len(alignment.frame_log_probs)
     between = [(lasts[low - 1] + firsts[low]) // 2 for low, _ in pieces[1:]]
@@ -218,6 +208,21 @@ def good_segments(
         for segment in segments
         if segment.score >= lowest_score and shortest <= segment.end - segment.start <= longest
     ]
+
+
+def _pieces(firsts, lasts, gaps, pause, longest) -> list[tuple[int, int]]:
+    """First word and word after the last of every piece; `longest` in frames."""
+    pieces = []
+    cuts = [0, *(np.flatnonzero(gaps >= pause) + 1).tolist(), len(firsts)]
+    waiting = list(zip(cuts[:-1], cuts[1:], strict=True))[::-1]
+    while waiting:
+        low, high = waiting.pop()
+        if high > low + 1 and lasts[high - 1] - firsts[low] > longest:
+            middle = low + 1 + int(np.argmax(gaps[low : high - 1]))
+            waiting += [(middle, high), (low, middle)]
+        else:
+            pieces.append((low, high))
+    return pieces
 
 
 def _word_ranges(units: np.ndarray, separator: int) -> list[tuple[int, int]]:

@@ -6,28 +6,32 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from deepaudio.data.alphabet import Alphabet
 from deepaudio.decoding._automata import HotWords, Lexicon
 from deepaudio.decoding._beam_stream import BeamStream, Limits
 from deepaudio.decoding._ctc import Transcript, check_frame_seconds, separator_of
-from deepaudio.decoding._ngram import LanguageModel
+from deepaudio.decoding._ngram import UNKNOWN, LanguageModel
 from deepaudio.decoding._prefixes import Scoring
 
 
 class BeamSearch:
-    """Finds the transcripts c of a sound x with the highest
+    """Searches for the likeliest transcripts.
+
+    Of a sound x these are the texts c with the highest
 
         Q(c) = log p(c | x) + alpha log p_lm(c) + beta words(c)
-               - unknown_penalty unknown(c) + hot words(c),
+               - unknown_penalty unknown(c) + hot words(c).
 
-    where p(c | x) is the sum of the probabilities of all paths of CTC outputs that read as c
-    (runs of an output are one, blanks and superfluous separators are left out), p_lm(c) includes
-    the end of the sentence, words(c) counts the words, and unknown(c) those that the language
-    model does not know. Where the alphabet has no word separator, as in Mandarin, every
-    character is a word.
+    p(c | x) is the sum of the probabilities of all paths of CTC outputs that read as c: runs of
+    an output are one, blanks are left out, and so are separators at the ends or in a row.
+    p_lm(c) includes the end of the sentence; words(c) counts words, and unknown(c) those that
+    neither the language model knows nor are part of a hot word. Where the alphabet has no word
+    separator, as in Mandarin, every character is a word.
 
-    It holds nothing of what it has decoded, so that one may serve many streams and threads.
-    """  # noqa: D205, D415
+    A search holds nothing of what it decodes: one may serve many streams and threads.
+    """
 
     def __init__(
         self,
@@ -52,8 +56,8 @@ class BeamSearch:
             beta: Bonus for each word.
             beam_width: Prefixes kept from frame to frame.
             hot_words: Bonus, in natural logarithms, for each time that a word or phrase stands in
-                the transcript; about 5 to 15 is felt. A word half written has half of it during
-                the search, so that it is not lost before it is whole.
+                the transcript; 2 to 10 is felt. Half a phrase has half of it during the search, so
+                that it is not lost before it is whole.
             unknown_penalty: Taken off for each word that the language model does not know, besides
                 what its <unk> costs, 0 or more. That is the probability of all unknown words
                 together; this makes up for how many there are.
@@ -74,18 +78,15 @@ class BeamSearch:
         _check_weights(alpha, beta)
         if not 0 <= unknown_penalty < math.inf:
             raise ValueError(f"{unknown_penalty=} must not be negative")
-        for name, value in {"beam_width": beam_width, "prune_most": prune_most}.items():
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
-        if not 0 < prune_mass <= 1:
-            raise ValueError(f"{prune_mass=} must be above 0 and at most 1")
+        self._limits = _limits(beam_width, prune_mass, prune_most)
         separator = separator_of(alphabet)
         pairs = [unit for unit in alphabet.units if len(unit) > 1]
         if separator < 0 and pairs:
             raise ValueError(f"without a word separator {pairs[0]!r} cannot be a unit")
+        familiar = _familiar(hot_words or {}, separator)
         lexicon = None
         if lookahead and language_model and language_model.words and separator >= 0:
-            lexicon = Lexicon(language_model.words, language_model.unigrams(), alphabet)
+            lexicon = _lexicon(language_model, familiar, alphabet)
         self._scoring = Scoring(
             alphabet=alphabet,
             separator=separator,
@@ -93,10 +94,10 @@ class BeamSearch:
             alpha=alpha,
             beta=beta,
             unknown_penalty=unknown_penalty,
+            familiar=familiar,
             lexicon=lexicon,
             hot_words=HotWords(hot_words, alphabet) if hot_words else None,
         )
-        self._limits = Limits(width=beam_width, mass=prune_mass, most=prune_most)
 
     def with_weights(self, *, alpha: float, beta: float) -> "BeamSearch":
         """The same search with other weights.
@@ -148,6 +149,29 @@ class BeamSearch:
         """
         check_frame_seconds(frame_seconds)
         return BeamStream(self._scoring, self._limits, frame_seconds, start)
+
+
+def _familiar(hot_words, separator) -> frozenset[str]:
+    """The words of the phrases to look out for."""
+    wanted = " ".join(phrase for phrase, weight in hot_words.items() if weight > 0).split()
+    return frozenset(wanted if separator >= 0 else "".join(wanted))
+
+
+def _lexicon(language_model, familiar, alphabet) -> Lexicon:
+    """The beginnings of the model's words, and of others that are familiar."""
+    others = sorted(word for word in familiar if word not in language_model)
+    unknown, _ = language_model.score(language_model.start(), UNKNOWN)
+    log_probs = np.append(language_model.unigrams(), np.full(len(others), unknown))
+    return Lexicon([*language_model.words, *others], log_probs, alphabet)
+
+
+def _limits(beam_width, prune_mass, prune_most) -> Limits:
+    for name, value in {"beam_width": beam_width, "prune_most": prune_most}.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
+    if not 0 < prune_mass <= 1:
+        raise ValueError(f"{prune_mass=} must be above 0 and at most 1")
+    return Limits(width=beam_width, mass=prune_mass, most=prune_most)
 
 
 def _check_weights(alpha, beta):

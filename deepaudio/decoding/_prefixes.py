@@ -71,6 +71,7 @@ class Scoring:
         alpha: Weight of the language model.
         beta: For each word.
         unknown_penalty: Taken off for each word that the language model does not know.
+        familiar: Words for which it is not.
         lexicon: Beginnings of the language model's words, or None.
         hot_words: Words with bonuses, or None.
     """
@@ -81,6 +82,7 @@ class Scoring:
     alpha: float
     beta: float
     unknown_penalty: float
+    familiar: frozenset[str]
     lexicon: Lexicon | None
     hot_words: HotWords | None
 
@@ -95,7 +97,9 @@ class Scoring:
             return self.beta, None
         log_prob, after = model.score(state, word)
         gain = self.alpha * log_prob + self.beta
-        return gain if word in model else gain - self.unknown_penalty, after
+        if word not in model and word not in self.familiar:
+            gain -= self.unknown_penalty
+        return gain, after
 
     def end(self, state: Any) -> float:
         """What the end of the sentence adds."""
@@ -172,8 +176,8 @@ class Prefixes:
         )
 
     def __len__(self) -> int:
-        """Prefixes and states of the language model that are remembered."""
-        return max(self._table.count, len(self._states))
+        """How much is remembered, in prefixes; a state of the language model is a tenth of one."""
+        return max(self._table.count, len(self._states) // 10)
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A column of the tree, one of `Growth`'s."""

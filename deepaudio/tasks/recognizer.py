@@ -92,6 +92,8 @@ class Recognizer:
 
     Attributes:
         sample_rate: Of the sound it takes, in Hz.
+        alphabet: What it writes with.
+        frame_seconds: Length of an output frame in seconds.
         streams: Whether the model can hear live sound.
         word_separator: What stands between words; empty where characters are words.
     """
@@ -125,6 +127,8 @@ class Recognizer:
                 if getattr(other.config, name) != getattr(task.config, name):
                     raise ValueError(f"the models of an ensemble differ in {name}")
         self.sample_rate = task.config.front_end.sample_rate
+        self.alphabet = task.config.alphabet
+        self.frame_seconds = task.config.frame_seconds
         self.word_separator = task.config.alphabet.word_separator
         self.streams = len(models) == 1 and not jitter_seconds and can_stream(task)
         self._task = task
@@ -168,6 +172,19 @@ class Recognizer:
         segments += segmenter.feed(listener.finish())
         segments += segmenter.finish()
         return Recognition(tuple(segments), self.word_separator)
+
+    def log_probs(self, blocks: Iterable[np.ndarray]) -> np.ndarray:
+        """What the network alone says of a whole recording.
+
+        Args:
+            blocks: As `recognize` takes them.
+
+        Returns:
+            (frames, outputs) float32 log probabilities; an hour is about 14 MB.
+        """
+        listener = self._listener(_FILE_SECONDS)
+        parts = [listener.feed(block) for block in blocks]
+        return np.concatenate([*parts, listener.finish()])
 
     def stream(self) -> "StreamingRecognizer":
         """Begins to hear live sound.

@@ -18,7 +18,7 @@ PAIRS = Alphabet((" ", "a", "b", "ab"))
 CHARACTERS = Alphabet(("a", "b", "c"), "")
 SENTENCES = [["a", "ab"], ["ab", "ba", "ab"], ["ba"], ["a", "ab", "a"], ["b", "ab"]]
 MODEL = train_kneser_ney(SENTENCES, order=3)
-HOT = {"ab": 3.0, "a b": 2.0, "b": -1.5}
+HOT = {"ab": 3.0, "a b": 2.0, "b": -1.5, "aa": 0.5, "bb": -0.5}
 EXHAUSTIVE = {"beam_width": 10**6, "prune_mass": 1.0, "prune_most": 10**6}
 
 
@@ -30,12 +30,15 @@ def occurrences(text, phrase, separator):
 def worth(text, alphabet, model, alpha, beta, unknown_penalty, hot_words):
     """What a text is worth besides its sound."""
     words = text.split() if alphabet.word_separator else list(text)
+    wanted = " ".join(phrase for phrase, weight in (hot_words or {}).items() if weight > 0)
+    familiar = set(wanted.split() if alphabet.word_separator else wanted)
     total = beta * len(words)
     if model:
         state = model.start()
         for word in words:
             log_prob, state = model.score(state, word)
-            total += alpha * log_prob - (0 if word in model else unknown_penalty)
+            unknown = word not in model and word not in familiar
+            total += alpha * log_prob - unknown * unknown_penalty
         total += alpha * model.finish(state)
     for phrase, weight in (hot_words or {}).items():
         total += weight * occurrences(text, phrase, alphabet.word_separator)
@@ -237,6 +240,17 @@ def test_hot_words_are_heard():
         ({"an": 2.0, "mith": 2.0}, "call enn snith"),
     ):
         assert best_text(BeamSearch(ENGLISH, hot_words=hot_words), log_probs) == text
+
+
+def test_hot_words_may_be_unknown_to_the_language_model():
+    model = train_kneser_ney(["the cat sat".split()] * 5, order=2)
+    log_probs = spelled("the kat sat", [(4, "c")])
+    hot_words = {"kat": 8.0}
+    found = BeamSearch(ENGLISH, model).decode(log_probs, frame_seconds=1.0)[0]
+    assert found.text == "the cat sat"
+    for width in (1, 100):
+        search = BeamSearch(ENGLISH, model, hot_words=hot_words, beam_width=width)
+        assert best_text(search, log_probs) == "the kat sat"
 
 
 def test_a_narrow_beam_waits_for_hot_words_and_known_words():
