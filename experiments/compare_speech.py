@@ -99,9 +99,9 @@ def measure(workdir: Path, data_dir: str, splits: list[str], limit: int | None) 
     matrices = [leaf for path, leaf in leaves if optim.matrices(path, leaf)]
     scores = {}
     for row in rows:
-        noise = "clean" if row["snr_db"] == "none" else "5 dB"
+        noise = "clean" if row["snr_db"] == "none" else "5_db"
         for name in ("wer", "cer"):
-            scores[f"{row['split']}, {noise}/{name}"] = row[name]
+            scores[f"{row['split']}_{noise}/{name}"] = row[name]
     return {
         **scores,
         "weights": sum(leaf.size for leaf in matrices),
