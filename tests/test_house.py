@@ -252,7 +252,7 @@ def test_wheel_holds_the_whole_package(wheel, repository):
     weights = {
         p.relative_to(repository).as_posix()
         for p in (repository / "deepaudio" / "weights").iterdir()
-        if p.suffix in (".safetensors", ".json", ".md")
+        if p.suffix in (".safetensors", ".npz", ".json", ".md")
     }
     assert any(name.endswith(".safetensors") for name in weights)
     assert {name for name in python | kernels | weights if "__pycache__" not in name} == held
