@@ -39,3 +39,24 @@ def test_weight_decay_spares_vectors():
     updates, _ = chain.update(jax.tree.map(jnp.zeros_like, params), chain.init(params), params)
     np.testing.assert_allclose(updates["kernel"], np.full((2, 2), -0.1), rtol=1e-6)
     np.testing.assert_array_equal(updates["bias"], np.zeros(2))
+
+
+def test_momentum_is_nesterovs():
+    """v = m v + g, and the step goes along g + m v (Sutskever et al. 2013, as torch writes it)."""
+    optimizer = optim.make_optimizer(0.1, max_gradient_norm=1e9, momentum=0.9)
+    params = {"kernel": jnp.asarray([[1.0, -2.0]])}
+    state = optimizer.init(params)
+    expected, velocity = np.asarray(params["kernel"]), 0.0
+    for number in range(4):
+        gradient = np.asarray([[0.5, number - 1.0]], np.float32)
+        updates, state = optimizer.update({"kernel": jnp.asarray(gradient)}, state, params)
+        params = optax.apply_updates(params, updates)
+        velocity = 0.9 * velocity + gradient
+        expected = expected - 0.1 * (gradient + 0.9 * velocity)
+        np.testing.assert_allclose(params["kernel"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0])
+def test_momentum_out_of_range_is_refused(momentum):
+    with pytest.raises(ValueError, match=f"momentum={momentum}"):
+        optim.make_optimizer(0.1, max_gradient_norm=1.0, momentum=momentum)
