@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deepaudio.data.alphabet import ENGLISH, Alphabet, english_bigrams
@@ -74,6 +74,7 @@ PHRASES = st.dictionaries(
     words=st.lists(st.text("abc", min_size=1, max_size=4), max_size=5),
     alphabet=st.sampled_from([ENGLISH, BIGRAMS]),
 )
+@example(weights={"a b": 1.0, "bb": 3.0}, words=["a", "b"], alphabet=ENGLISH)
 def test_hot_words_and_their_beginnings(weights, words, alphabet):
     text = " ".join(words)
     hot_words = HotWords(weights, alphabet)

@@ -113,6 +113,17 @@ def test_pieces_equal_the_whole(random_log_probs, seed, width, mass, cuts, alpha
     assert stream.finish(10) == whole
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), width=st.integers(2, 20))
+def test_no_two_texts_are_the_same(random_log_probs, seed, width):
+    """Although prefixes leave the beam and come back, when what grew of them is still there."""
+    log_probs = random_log_probs(seed, 40, len(LETTERS), spread=3.0)
+    found = BeamSearch(LETTERS, MODEL, beam_width=width).decode(
+        log_probs, frame_seconds=1.0, n_best=width
+    )
+    assert len({x.text for x in found}) == len(found)
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), alphabet=st.sampled_from([LETTERS, PAIRS, CHARACTERS]))
 def test_forgetting_prefixes_changes_nothing(random_log_probs, seed, alphabet):
@@ -278,6 +289,28 @@ def test_partial_transcripts_follow_the_sound():
         texts.append(stream.best().text)
     assert texts[::3] == ["the cat sat"[: n + 1].rstrip() for n in range(11)]
     assert stream.best().words == stream.finish()[0].words
+
+
+def test_a_partial_score_counts_what_an_unfinished_word_promises():
+    model = train_kneser_ney(["the cat sat".split(), "the cow".split()] * 5, order=2)
+    certain = np.where(spelled("the cx", blanks=0) > -1, 0.0, -np.inf)
+    stream = BeamSearch(ENGLISH, model, alpha=0.5, beta=2.0).stream(frame_seconds=1.0)
+    unigrams = dict(zip(model.words, model.unigrams().tolist(), strict=True))
+    begin = model.start()
+    the, after = model.score(begin, "the")
+    unknown, _ = model.score(begin, "<unk>")
+    whole = 0.5 * the + 2.0
+    scores = []
+    for frame in certain:
+        stream.feed(frame[None])
+        scores.append(stream.best().score)
+    assert scores[2] == pytest.approx(0.5 * unigrams["the"] + 2.0)
+    assert scores[3] == pytest.approx(whole)
+    assert scores[4] == pytest.approx(whole + 0.5 * max(unigrams["cat"], unigrams["cow"]) + 2.0)
+    assert scores[5] == pytest.approx(whole + 0.5 * unknown + 2.0 - 10.0)
+    log_prob, state = model.score(after, "cx")
+    expected = whole + 0.5 * (log_prob + model.finish(state)) + 2.0 - 10.0
+    assert stream.finish()[0].score == pytest.approx(expected)
 
 
 def test_words_have_times_and_confidences():

@@ -42,7 +42,7 @@ class Definition:
             self.counts[gram] = count
         del self.counts[("<s>",)]
         self.discounts = {
-            n: discounts_of(np.array([c for gram, c in self.counts.items() if len(gram) == n]))
+            n: discounts_of(np.array([c for g, c in self.counts.items() if len(g) == n], np.int64))
             for n in range(1, order + 1)
         }
 
