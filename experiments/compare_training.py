@@ -7,6 +7,9 @@ same order, from the same seed, and scores each on the test split, with the deco
 best on the validation split. Arms that are done are not trained again, a half-done one goes on.
 Writes the record `training_techniques` and a picture beside the runs.
 
+`--arms` chooses among them, and with `--init_from=RUN` all begin from a trained model, as pruning
+and dense-sparse-dense do in their papers.
+
     float32, bfloat16, float16          `mini` in these precisions; float16 with loss scaling
     float16 unscaled                    the same without: small gradients are lost
     sparse 90 %                         `mini`, pruned gradually by the threshold rule; its
@@ -61,11 +64,14 @@ def arms(workdir: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def configure(changes: dict[str, Any], data_dir: str, num_steps: int) -> ml_collections.ConfigDict:
+def configure(
+    changes: dict[str, Any], data_dir: str, num_steps: int, init_from: str | None = None
+) -> ml_collections.ConfigDict:
     """The configuration of an arm."""
     config = onsets_and_frames.get_config("mini")
     config.update_from_flattened_dict(changes)
     config.data_dir, config.num_steps = data_dir, num_steps
+    config.init_from = init_from
     config.evaluate_every = num_steps
     return config
 
@@ -95,14 +101,40 @@ def measure(workdir: Path, data_dir: str, limit: int | None) -> dict[str, Any]:
     }
 
 
-def compare(data_dir: str, workdir: Path, num_steps: int, limit: int | None) -> list[dict]:
-    """Trains and scores every arm; a row each, with differences from float32 in points of F1."""
-    rows = []
-    for name, changes in arms(workdir).items():
+def compare(
+    data_dir: str,
+    workdir: Path,
+    num_steps: int,
+    *,
+    names: list[str] | None = None,
+    init_from: str | None = None,
+    limit: int | None = None,
+) -> list[dict]:
+    """Trains and scores arms; a row each, with differences from the first in points of F1.
+
+    Args:
+        data_dir: The corpus's folder.
+        workdir: Where the runs are kept.
+        num_steps: Steps of every arm.
+        names: Which arms, the one to compare with first; None for all.
+        init_from: Weights that all begin from, as `train` takes them; None to draw them.
+        limit: The most recordings to score on.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ValueError: There is no such arm, or the data cannot be read.
+    """
+    rows, known = [], arms(workdir)
+    for name in names or known:
+        if name not in known:
+            raise ValueError(f"arm {name!r} must be one of {', '.join(known)}")
+        changes = known[name]
         folder = workdir / name.replace(" ", "_").replace("%", "percent")
         row = {"arm": name, "steps": num_steps}
         try:
-            train.train(configure(changes, data_dir, num_steps), folder)
+            train.train(configure(changes, data_dir, num_steps, init_from), folder)
             row |= measure(folder, data_dir, limit)
         except ArithmeticError as error:
             # What float16 without scaling may come to is a result too.
@@ -110,7 +142,7 @@ def compare(data_dir: str, workdir: Path, num_steps: int, limit: int | None) -> 
         rows.append(row)
         for score in _SCORES:
             if score in row and score in rows[0]:
-                row[f"{score} minus float32, points"] = 100 * (row[score] - rows[0][score])
+                row[f"{score} minus {rows[0]['arm']}, points"] = 100 * (row[score] - rows[0][score])
     return rows
 
 
@@ -144,6 +176,10 @@ def _define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "The corpus's folder.", required=True)
     flags.DEFINE_string("workdir", None, "Where the runs are kept.", required=True)
     flags.DEFINE_integer("num_steps", 1000, "Steps of every arm.", lower_bound=10)
+    flags.DEFINE_list("arms", None, "Which, with commas, the one to compare with first; else all.")
+    flags.DEFINE_string(
+        "init_from", None, "Weights that all arms begin from: a file or a run's folder."
+    )
     flags.DEFINE_integer("limit", None, "Score only this many recordings.", lower_bound=1)
     flags.DEFINE_string("record", "training_techniques", "Name of the record.")
 
@@ -155,7 +191,14 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     workdir = Path(values.workdir)
     try:
-        rows = compare(values.data_dir, workdir, values.num_steps, values.limit)
+        rows = compare(
+            values.data_dir,
+            workdir,
+            values.num_steps,
+            names=values.arms,
+            init_from=values.init_from,
+            limit=values.limit,
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"compare_training: {error}")
     _print(rows)

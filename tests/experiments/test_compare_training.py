@@ -42,6 +42,14 @@ def test_arms_differ_only_in_what_they_compare(arms):
         assert config.optimizer.schedule == plain.optimizer.schedule
 
 
+def test_arms_may_begin_from_a_trained_model(tmp_path):
+    config = compare_training.configure({}, "corpus", 100, init_from="dense")
+    assert config.init_from == "dense"
+    assert compare_training.configure({}, "corpus", 100).init_from is None
+    with pytest.raises(ValueError, match="arm 'dens'"):
+        compare_training.compare("corpus", tmp_path, 10, names=["dens"])
+
+
 def test_the_wide_arm_ends_with_as_many_weights_as_the_dense_one(arms):
     config, _, wide = arms["wide sparse 80 %"]
     _, _, dense = arms["float32"]
