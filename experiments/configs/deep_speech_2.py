@@ -10,8 +10,9 @@ Variants, after the colon:
                      models were trained on 12,000 hours.
     paper_gru        Two 2-D convolutions, three forward GRU layers of 2560 and a row convolution,
                      115.5 million parameters: the paper's system for deployment.
-    small            The same kind with three GRU layers of 384: about an hour on two CPU cores. The
-                     package's English weights come from it, see deepaudio/weights/README.md.
+    small            The same kind with three GRU layers of 384: over two hours on two idle CPU
+                     cores. The package's English weights come from a shorter run of it, see
+                     deepaudio/weights/README.md.
     small_bf16       `small` with the network's arithmetic in bfloat16 (arXiv 1710.03740).
     small_fp16       The same in float16, with dynamic loss scaling.
     small_pruned     `small`, 90 % of its matrices' weights pruned gradually (arXiv 1704.05119):

@@ -197,3 +197,9 @@ def test_wrong_weights_are_refused(weights, tmp_path, sound):
         load_recognizer("onsets_and_frames_small")
     with pytest.raises(ValueError, match="missing.arpa: no such language model"):
         load_recognizer(weights, language_model=tmp_path / "missing.arpa")
+
+
+def test_shipped_weights_load_and_hear_no_words_in_silence():
+    shipped = load_recognizer()
+    assert shipped.sample_rate == 16000 and shipped.streams
+    assert shipped.recognize([np.zeros(2 * 16000, np.float32)]).text == ""
