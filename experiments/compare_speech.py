@@ -38,15 +38,15 @@ from experiments.configs import deep_speech_2
 
 # What the paper's tables say of each arm beside the base; WER falls with what is better.
 _PAPERS_DIRECTION = {
-    "no_batch_norm": "worse in deep networks (arXiv 1512.02595, table 1)",
-    "no_sorta_grad": "worse (table 2)",
-    "rnn": "worse (table 1)",
-    "conv_1d": "worse, most of all in noise (table 4)",
+    "no_batch_norm": "worse in deep networks (arXiv 1512.02595, section 3.2)",
+    "no_sorta_grad": "worse (section 3.3)",
+    "rnn": "worse (section 3.4)",
+    "conv_1d": "worse, most of all in noise (section 3.5)",
     "bidirectional": "a little better, but cannot stream (section 3.7)",
     "no_row_convolution": "worse (section 3.7)",
-    "no_noise": "worse in noise (arXiv 1412.5567, table 4)",
-    "pruned": "near dense at 90 % (arXiv 1704.05119, table 3)",
-    "dense_sparse_dense": "better (arXiv 1607.04381, table 7)",
+    "no_noise": "worse in noise (arXiv 1412.5567)",
+    "pruned": "near dense at 90 % (arXiv 1704.05119)",
+    "dense_sparse_dense": "better (arXiv 1607.04381)",
 }
 
 

@@ -19,7 +19,7 @@ class Alphabet:
 
     Attributes:
         units: One or two characters each, no two the same. With pairs, a text is cut into pairs
-            from the left within each word, never across spaces (arXiv 1512.02595, section 3.5).
+            from the left within each word, never across spaces (arXiv 1512.02595, section 3.6).
         word_separator: What stands between words in a transcript; empty where every character
             counts as a word, as in Mandarin.
     """

@@ -26,7 +26,7 @@ class RecurrentLayer(nn.Module):
     run in one scan, so that a step is the recurrent product and the cell's arithmetic only. Batch
     norm is sequence-wise (section 3.2 there): statistics over batch and time, padding left out, of
     the projected inputs alone. "rnn" is a clipped rectifier; "gru" multiplies the reset gate with
-    U h (equation 12 of the same paper, tanh for f), as cuDNN and torch do.
+    U h (section 3.4 there, tanh for f), as cuDNN and torch do.
 
     Attributes:
         units: Hidden units.
@@ -162,7 +162,7 @@ def _initial_kernel(key, shape, dtype):
 
 
 class RowConvolution(nn.Module):
-    """Lookahead of a forward-only model (arXiv 1512.02595, section 3.7, equation 11).
+    """Lookahead of a forward-only model (arXiv 1512.02595, section 3.7).
 
     r_{t,i} = sum over j from 0 to `frames` of W_{i,j} h_{t+j,i}: every unit looks a few frames
     ahead by itself.

@@ -13,7 +13,7 @@ Dtype = jnp.dtype
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """A convolution over time, or over time and frequency (section 3.4).
+    """A convolution over time, or over time and frequency (section 3.5).
 
     Attributes:
         channels: Filters.

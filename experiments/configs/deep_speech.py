@@ -39,7 +39,7 @@ def _paper():
     config.augment.on = True
     config.batch_size = 256
     config.num_steps = 22_000  # 20 epochs of LibriSpeech
-    # Section 2.1's optimizer; the paper gives no rate.
+    # The paper's optimizer; it gives no rate.
     config.optimizer.momentum = 0.99
     config.optimizer.max_gradient_norm = 400.0
     config.optimizer.schedule.update(

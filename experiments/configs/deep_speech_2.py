@@ -59,7 +59,7 @@ def _paper():
     config.sorta_grad = True
     config.batch_size = 512
     config.num_steps = 11_000  # 20 epochs of LibriSpeech
-    # Section 3.8's optimizer, the rate divided by 1.2 an epoch.
+    # The paper's optimizer, the rate divided by 1.2 an epoch.
     config.optimizer.momentum = 0.99
     config.optimizer.max_gradient_norm = 400.0
     config.optimizer.schedule.update(

@@ -56,7 +56,7 @@ def count(config, num_bands=161):
 
 
 def test_parameter_counts_are_the_published_ones():
-    """Narang et al., arXiv 1704.05119, table 3: 67 and 115 million for these networks."""
+    """Narang et al., arXiv 1704.05119: 67 and 115 million for these networks."""
     assert count(DeepSpeech2Config()) / 1e6 == pytest.approx(67, abs=1)
     gru = DeepSpeech2Config(
         cell="gru", layers=3, units=2560, bidirectional=False, lookahead=80, dense_units=2560
