@@ -24,7 +24,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
 import matplotlib.pyplot as plt
 import ml_collections
 import numpy as np
@@ -32,7 +31,6 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from deepaudio import optim
 from experiments import _arguments, evaluate_speech, records, restore, train
 from experiments.configs import deep_speech_2
 
@@ -93,20 +91,12 @@ def measure(workdir: Path, data_dir: str, splits: list[str], limit: int | None) 
     task, variables = restore.restore(workdir)
     read = {name: evaluate_speech.read_split(data_dir, name)[:limit] for name in splits}
     rows = evaluate_speech.evaluate(task, variables, read, search=None, snrs=[None, 5.0])
-    params = variables["params"]
-    paths = jax.tree.leaves(optim.path_names(params))
-    leaves = zip(paths, jax.tree.leaves(params), strict=True)
-    matrices = [leaf for path, leaf in leaves if optim.matrices(path, leaf)]
     scores = {}
     for row in rows:
         noise = "clean" if row["snr_db"] == "none" else "5_db"
         for name in ("wer", "cer"):
             scores[f"{row['split']}_{noise}/{name}"] = row[name]
-    return {
-        **scores,
-        "weights": sum(leaf.size for leaf in matrices),
-        "nonzero_weights": sum(int(np.count_nonzero(leaf)) for leaf in matrices),
-    }
+    return {**scores, **restore.count_weights(variables["params"])}
 
 
 def compare(

@@ -89,15 +89,11 @@ def measure(workdir: Path, data_dir: str, limit: int | None) -> dict[str, Any]:
     transcriber = make_transcriber(task.config, predict, **decoding)
     scores = evaluation.average_scores(score_recordings(transcriber, recordings))
     params = variables["params"]
-    paths = jax.tree.leaves(optim.path_names(params))
-    leaves = zip(paths, jax.tree.leaves(params), strict=True)
-    matrices = [leaf for path, leaf in leaves if optim.matrices(path, leaf)]
     return {
         **{name.removeprefix("metric/"): value for name, value in scores.items()},
         **decoding,
         "sparsity": optim.sparsity_report(params)["total"],
-        "weights": sum(leaf.size for leaf in matrices),
-        "nonzero_weights": sum(int(np.count_nonzero(leaf)) for leaf in matrices),
+        **restore.count_weights(params),
     }
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
-from deepaudio import training
+from deepaudio import optim, training
 from experiments import _optimizer, _systems
 
 
@@ -36,3 +37,14 @@ def restore(workdir: str | Path, step: int | None = None) -> tuple[Any, dict[str
     state, _ = checkpoints.restore(template, step)
     checkpoints.close()
     return task, jax.device_get(state.average)
+
+
+def count_weights(params: Any) -> dict[str, int]:
+    """`weights` in a model's matrices, as `optim.matrices` selects them, and `nonzero_weights`."""
+    paths = jax.tree.leaves(optim.path_names(params))
+    leaves = zip(paths, jax.tree.leaves(params), strict=True)
+    matrices = [leaf for path, leaf in leaves if optim.matrices(path, leaf)]
+    return {
+        "weights": sum(leaf.size for leaf in matrices),
+        "nonzero_weights": sum(int(np.count_nonzero(leaf)) for leaf in matrices),
+    }
