@@ -8,12 +8,15 @@ best on the validation split. Arms that are done are not trained again, a half-d
 Writes the record `training_techniques` and a picture beside the runs.
 
 `--arms` chooses among them, and with `--init_from=RUN` all begin from a trained model, as pruning
-and dense-sparse-dense do in their papers.
+and dense-sparse-dense do in their papers. The first dense phase is then behind, and the last one,
+at a lower learning rate, is the schedule's own fall.
 
     float32, bfloat16, float16          `mini` in these precisions; float16 with loss scaling
     float16 unscaled                    the same without: small gradients are lost
     sparse 90 %                         `mini`, pruned gradually by the threshold rule; its
                                         thresholds come from the float32 arm
+    sparse 90 % by rank                 the same, each layer by rank with the cubic schedule that
+                                        others use; the threshold rule comes to a little more
     wide sparse 80 %                    wider layers, pruned by rank to as many non-zero weights as
                                         `mini` has in all
     dense-sparse-dense                  `mini`, 30 % sparse in between
@@ -43,10 +46,26 @@ _WIDE = {"dense_units": 320, "lstm_units": 160, "channels": (8, 16, 32), "key_ls
 _SCORES = ("note/f1", "note_with_offset/f1", "frame/f1")
 
 
-def arms(workdir: Path) -> dict[str, dict[str, Any]]:
-    """Settings of each arm that differ from the variant `mini`, by dotted name."""
+def arms(workdir: Path, *, trained: bool = False) -> dict[str, dict[str, Any]]:
+    """Settings of each arm that differ from the variant `mini`, by dotted name.
+
+    Args:
+        workdir: Where the runs are kept.
+        trained: Whether all begin from a trained model.
+
+    Returns:
+        The settings by the arm's name.
+    """
     dense = str(workdir / "float32")
     pruned = {"optimizer.pruning.on": True, "optimizer.pruning.frequency": 20}
+    dense_sparse_dense = {"optimizer.dense_sparse_dense.on": True}
+    if trained:
+        fall = onsets_and_frames.get_config("mini").optimizer.schedule.decay_share
+        times = {"dense": 0.0, "sparse": 1.0 - fall, "redense_scale": 1.0}
+        dense_sparse_dense |= {
+            f"optimizer.dense_sparse_dense.{name}": value for name, value in times.items()
+        }
+    by_rank = {**pruned, "optimizer.pruning.schedule": "cubic"}
     wide = {f"model.{name}": value for name, value in _WIDE.items()}
     return {
         "float32": {},
@@ -54,13 +73,9 @@ def arms(workdir: Path) -> dict[str, dict[str, Any]]:
         "float16": {"precision": "float16"},
         "float16 unscaled": {"precision": "float16", "optimizer.loss_scaling.on": False},
         "sparse 90 %": {**pruned, "optimizer.pruning.dense_model": dense},
-        "wide sparse 80 %": {
-            **wide,
-            **pruned,
-            "optimizer.pruning.schedule": "cubic",
-            "optimizer.pruning.sparsity": 0.8,
-        },
-        "dense-sparse-dense": {"optimizer.dense_sparse_dense.on": True},
+        "sparse 90 % by rank": by_rank,
+        "wide sparse 80 %": {**wide, **by_rank, "optimizer.pruning.sparsity": 0.8},
+        "dense-sparse-dense": dense_sparse_dense,
     }
 
 
@@ -122,7 +137,7 @@ def compare(
     Raises:
         ValueError: There is no such arm, or the data cannot be read.
     """
-    rows, known = [], arms(workdir)
+    rows, known = [], arms(workdir, trained=init_from is not None)
     for name in names or known:
         if name not in known:
             raise ValueError(f"arm {name!r} must be one of {', '.join(known)}")
