@@ -195,16 +195,17 @@ def _molecular_padding(two_float):
 
 
 def _constant(maths, charge, square):
-    """(1 / r^2, energy, -r dU/dr) of Coulomb's law where D = 1, as the next two."""
+    """(1 / r^2, energy, -r dU/dr but for its factor) of Coulomb's law where D = 1."""
     inverse = maths.rsqrt(square)
     energy = charge * inverse
     return inverse * inverse, energy, energy
 
 
 def _linear(maths, charge, square):
+    # -r dU/dr is twice the energy: in forces, the factor is in the sources' charges already.
     inverse_square = maths.reciprocal(square)
     energy = charge * inverse_square
-    return inverse_square, energy, energy + energy
+    return inverse_square, energy, energy
 
 
 def _sigmoidal(maths, charge, square):
@@ -224,6 +225,8 @@ def _sigmoidal(maths, charge, square):
 
 _DIELECTRICS = {"constant": _constant, "linear": _linear, "sigmoidal": _sigmoidal}
 DIELECTRICS = tuple(_DIELECTRICS)
+# What Coulomb's forces have beside the law's own, which saves a product a pair.
+FORCE_FACTORS = {"constant": 1.0, "linear": 2.0, "sigmoidal": 1.0}
 
 
 @functools.cache
@@ -231,7 +234,8 @@ def lennard_jones_coulomb(dielectric: str, two_float: bool = False) -> Law:
     """Forces: minus the gradient of 4 e [(s/r)^12 - (s/r)^6] + q q' / (D(r) r).
 
     D is 1, r, or the sigmoid of Mehler and Solmajer. Features: position, charge, half of sigma,
-    and the root of four times epsilon; the constants of Coulomb's law stand in the source's charge.
+    and the root of four times epsilon; the constants of Coulomb's law stand in the source's charge,
+    and so does `FORCE_FACTORS`.
     """
     coulomb = _DIELECTRICS[dielectric]
 

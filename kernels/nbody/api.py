@@ -243,8 +243,8 @@ def lennard_jones_coulomb(
     """
     law = _molecular(_laws.lennard_jones_coulomb, dielectric, positions_low)
     found = _sum_molecular(
-        law, positions, charges, sigmas, epsilons, permittivity, coulomb, species, positions_low,
-        implementation, axis_name,
+        law, _laws.FORCE_FACTORS[dielectric], positions, charges, sigmas, epsilons, permittivity,
+        coulomb, species, positions_low, implementation, axis_name,
     )  # fmt: skip
     return jnp.stack(found, axis=-1)
 
@@ -288,8 +288,8 @@ def lennard_jones_coulomb_energy(
     """
     law = _molecular(_laws.lennard_jones_coulomb_energy, dielectric, positions_low)
     (found,) = _sum_molecular(
-        law, positions, charges, sigmas, epsilons, permittivity, coulomb, species, positions_low,
-        implementation, axis_name,
+        law, 1.0, positions, charges, sigmas, epsilons, permittivity,
+        coulomb, species, positions_low, implementation, axis_name,
     )  # fmt: skip
     return found
 
@@ -350,8 +350,8 @@ def _molecular(law, dielectric, positions_low):
 
 
 def _sum_molecular(
-    law, positions, charges, sigmas, epsilons, permittivity, coulomb, species, positions_low,
-    implementation, axis_name,
+    law, factor, positions, charges, sigmas, epsilons, permittivity, coulomb, species,
+    positions_low, implementation, axis_name,
 ):  # fmt: skip
     places = _places(positions, None, positions_low, None, axis_name)
     _checks.check_column("charges", charges, positions)
@@ -370,7 +370,7 @@ def _sum_molecular(
     # What does not depend on the pair is done before: halves that add to a mean, roots that
     # multiply to a geometric mean, and Coulomb's constant.
     shape = (0.5 * sigmas, _root(4.0 * epsilons))
-    scale = jnp.asarray(coulomb / permittivity, positions.dtype)
+    scale = jnp.asarray(factor * coulomb / permittivity, positions.dtype)
     return _sum(
         law,
         places,
