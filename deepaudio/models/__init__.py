@@ -1,9 +1,22 @@
 """Networks as pure functions of a parameter tree, and their files."""
 
 from deepaudio.models._recurrent import RecurrentLayer
+from deepaudio.models._sampling import draw, mu_law_decode, mu_law_encode, num_uniforms
 from deepaudio.models.deep_speech import DeepSpeech, DeepSpeechConfig
 from deepaudio.models.deep_speech_2 import Convolution, DeepSpeech2, DeepSpeech2Config
 from deepaudio.models.onsets_and_frames import OnsetsAndFrames, OnsetsAndFramesConfig
+from deepaudio.models.parallel_wavenet import (
+    ParallelWaveNet,
+    ParallelWaveNetConfig,
+    draw_noise,
+)
+from deepaudio.models.wavenet import (
+    GenerationState,
+    WaveNet,
+    WaveNetConfig,
+    generate,
+    initial_state,
+)
 from deepaudio.models.weights import (
     WeightsError,
     load_weights,
@@ -18,11 +31,23 @@ __all__ = [
     "DeepSpeech2",
     "DeepSpeech2Config",
     "DeepSpeechConfig",
+    "GenerationState",
     "OnsetsAndFrames",
     "OnsetsAndFramesConfig",
+    "ParallelWaveNet",
+    "ParallelWaveNetConfig",
     "RecurrentLayer",
+    "WaveNet",
+    "WaveNetConfig",
     "WeightsError",
+    "draw",
+    "draw_noise",
+    "generate",
+    "initial_state",
     "load_weights",
+    "mu_law_decode",
+    "mu_law_encode",
+    "num_uniforms",
     "save_weights",
     "shipped_file",
     "shipped_weights",
