@@ -8,6 +8,13 @@ same order, from the same seed, and scores the likeliest path on splits with spe
 has heard. Arms that are done are not trained again, a half-done one goes on. Writes the record
 `speech_ablations` and a picture beside the runs.
 
+With `--init_from=RUN` all begin from a trained model, as pruning and dense-sparse-dense do in their
+papers; the first dense phase is then behind, and the last one, at a lower learning rate, is the
+schedule's own fall:
+
+    python -m experiments.compare_speech --data_dir=CORPUS --workdir=MORE --init_from=RUNS/base \
+        --arms=base,pruned,dense_sparse_dense --record=speech_sparse
+
     base                  deep_speech_2.py:mini, three forward GRU layers with row convolution
     no_batch_norm         without sequence-wise batch norm
     no_sorta_grad         the first epoch in random order too
@@ -48,8 +55,21 @@ _PAPERS_DIRECTION = {
 }
 
 
-def arms(workdir: Path) -> dict[str, dict[str, Any]]:
-    """Settings of each arm that differ from the variant `mini`, by dotted name."""
+def arms(workdir: Path, *, trained: bool = False) -> dict[str, dict[str, Any]]:
+    """Settings of each arm that differ from the variant `mini`, by dotted name.
+
+    Args:
+        workdir: Where the runs are kept.
+        trained: Whether all begin from a trained model.
+
+    Returns:
+        The settings by the arm's name.
+    """
+    dense_sparse_dense = {"optimizer.dense_sparse_dense.on": True}
+    if trained:
+        fall = deep_speech_2.get_config("mini").optimizer.schedule.decay_share
+        times = {"dense": 0.0, "sparse": 1.0 - fall, "redense_scale": 1.0}
+        dense_sparse_dense["optimizer.dense_sparse_dense"] = times
     return {
         "base": {},
         "no_batch_norm": {"model.batch_norm": False, "optimizer.schedule.peak": 5e-4},
@@ -65,11 +85,13 @@ def arms(workdir: Path) -> dict[str, dict[str, Any]]:
             "optimizer.pruning.frequency": 20,
             "optimizer.pruning.dense_model": str(workdir / "base"),
         },
-        "dense_sparse_dense": {"optimizer.dense_sparse_dense.on": True},
+        "dense_sparse_dense": dense_sparse_dense,
     }
 
 
-def configure(changes: dict[str, Any], data_dir: str, num_steps: int) -> ml_collections.ConfigDict:
+def configure(
+    changes: dict[str, Any], data_dir: str, num_steps: int, init_from: str | None = None
+) -> ml_collections.ConfigDict:
     """The configuration of an arm."""
     config = deep_speech_2.get_config("mini")
     for name, value in changes.items():
@@ -82,6 +104,7 @@ def configure(changes: dict[str, Any], data_dir: str, num_steps: int) -> ml_coll
         else:
             target[last] = value
     config.data_dir, config.num_steps = data_dir, num_steps
+    config.init_from = init_from
     config.evaluate_every = num_steps
     return config
 
@@ -107,17 +130,18 @@ def compare(
     names: list[str],
     splits: list[str],
     limit: int | None,
+    init_from: str | None = None,
 ) -> list[dict[str, Any]]:
     """Trains and scores every arm; a row each."""
     rows = []
-    known = arms(workdir)
+    known = arms(workdir, trained=init_from is not None)
     for name in names:
         if name not in known:
             raise ValueError(f"arm {name!r} must be one of {', '.join(known)}")
     for name in names:
         row = {"arm": name, "steps": num_steps, "paper": _PAPERS_DIRECTION.get(name, "")}
         try:
-            train.train(configure(known[name], data_dir, num_steps), workdir / name)
+            train.train(configure(known[name], data_dir, num_steps, init_from), workdir / name)
             row |= measure(workdir / name, data_dir, splits, limit)
         except ArithmeticError as error:
             # That a network does not learn without one of its parts is a result too.
@@ -168,6 +192,9 @@ def _define_flags() -> None:
     flags.DEFINE_list("splits", ["test_speakers", "test_engine"], "What to score on.")
     flags.DEFINE_integer("num_steps", 1500, "Steps of every arm.", lower_bound=10)
     flags.DEFINE_integer("limit", None, "Score only so many utterances a split.", lower_bound=1)
+    flags.DEFINE_string(
+        "init_from", None, "Weights that all arms begin from: a file or a run's folder."
+    )
     flags.DEFINE_string("record", "speech_ablations", "Name of the record.")
 
 
@@ -185,6 +212,7 @@ def main(argv: list[str]) -> None:
             names=given.arms,
             splits=given.splits,
             limit=given.limit,
+            init_from=given.init_from,
         )
     except (ValueError, OSError) as error:
         sys.exit(f"compare_speech: {error}")
