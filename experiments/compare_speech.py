@@ -141,7 +141,9 @@ def compare(
     for name in names:
         row = {"arm": name, "steps": num_steps, "paper": _PAPERS_DIRECTION.get(name, "")}
         try:
-            train.train(configure(known[name], data_dir, num_steps, init_from), workdir / name)
+            train.train_whole(
+                configure(known[name], data_dir, num_steps, init_from), workdir / name
+            )
             row |= measure(workdir / name, data_dir, splits, limit)
         except ArithmeticError as error:
             # That a network does not learn without one of its parts is a result too.

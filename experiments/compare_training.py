@@ -145,7 +145,7 @@ def compare(
         folder = workdir / name.replace(" ", "_").replace("%", "percent")
         row = {"arm": name, "steps": num_steps}
         try:
-            train.train(configure(changes, data_dir, num_steps, init_from), folder)
+            train.train_whole(configure(changes, data_dir, num_steps, init_from), folder)
             row |= measure(folder, data_dir, limit)
         except ArithmeticError as error:
             # What float16 without scaling may come to is a result too.

@@ -70,6 +70,18 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> training.Tr
     )
 
 
+def train_whole(config: ml_collections.ConfigDict, workdir: str | Path) -> training.TrainState:
+    """As `train`, for programs that go on with what was trained.
+
+    Raises:
+        InterruptedError: A signal ended the run before its last step.
+    """
+    state = train(config, workdir)
+    if (step := int(state.step)) < config.num_steps:
+        raise InterruptedError(f"{workdir}: stopped at step {step} of {config.num_steps}")
+    return state
+
+
 def _prepare(system: _systems.System, config: ml_collections.ConfigDict, workdir: Path) -> None:
     """Fills in what comes from the data; a run that goes on keeps what it began with."""
     path = workdir / "config.json"

@@ -106,3 +106,46 @@ def recognition() -> ml_collections.ConfigDict:
     config.evaluate_every = 1000
     config.evaluate_utterances = 64
     return config
+
+
+def vocoding() -> ml_collections.ConfigDict:
+    """What teachers and students share; the model is each system's own."""
+    config = ml_collections.ConfigDict()
+    config.task = "vocoding"
+    # ljspeech, vctk, or manifest: JSON lines, SPLIT.jsonl in the data folder.
+    config.dataset = "ljspeech"
+    # The dataset's own names of the splits, several of a manifest's joined by "+".
+    config.splits = ml_collections.ConfigDict({"train": "train", "validation": "validation"})
+    config.data_dir = ml_collections.config_dict.placeholder(str)
+    config.seed = 0
+    # Weights to begin from: shipped ones by name, a file, or another run's folder.
+    config.init_from = ml_collections.config_dict.placeholder(str)
+    # Name of the mel convention, as `deepaudio.audio.mel_convention` knows it.
+    config.convention = "hifigan"
+    config.batch_size = 32
+    # Mel frames of a crop that is learned.
+    config.num_frames = 32
+    config.num_threads = 8
+
+    config.num_steps = 100_000
+    config.precision = "float32"
+    # Parts that a batch is gone through in, one after another.
+    config.accumulate = 1
+    # Devices that share one copy of parameters and optimizer state.
+    config.model_devices = 1
+    config.optimizer = optimizer()
+    config.average_decay = 0.999
+
+    config.log_every = 20
+    config.checkpoint_every = 500
+    config.keep_every = 5000
+    config.evaluate_every = 1000
+    config.evaluate_utterances = 16
+    return config
+
+
+def distillation() -> ml_collections.ConfigDict:
+    """What a student's loss is made of; see `deepaudio.tasks.vocoding.DistillationConfig`."""
+    return ml_collections.ConfigDict(
+        {"draws": 10, "power": 1.0, "style": 1.0, "contrastive": 0.3, "regularization": 4.0}
+    )

@@ -1,6 +1,7 @@
 """The launchers on a corpus made for the purpose: train, resume, evaluate, export, transcribe."""
 
 import json
+import types
 
 import jax
 import numpy as np
@@ -324,3 +325,14 @@ def test_a_run_can_begin_from_another_runs_weights(run, corpus, tmp_path):
 def test_unknown_variant_is_said():
     with pytest.raises(ValueError, match="'huge' must be one of paper, maestro"):
         onsets_and_frames.get_config("huge")
+
+
+def test_programs_that_go_on_hear_of_a_run_that_did_not_end(monkeypatch, tmp_path):
+    """A comparison must not score half a run that a signal has stopped."""
+    config = _config("", 5)
+    stopped = types.SimpleNamespace(step=3)
+    monkeypatch.setattr(train, "train", lambda config, workdir: stopped)
+    with pytest.raises(InterruptedError, match="stopped at step 3 of 5"):
+        train.train_whole(config, tmp_path)
+    stopped.step = 5
+    assert train.train_whole(config, tmp_path) is stopped

@@ -1,0 +1,251 @@
+"""A vocoder ready to use: mel frames in, sound out, piece by piece without seams."""
+
+import functools
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepaudio import audio
+from deepaudio.models import (
+    WaveNet,
+    WaveNetConfig,
+    WeightsError,
+    draw_noise,
+    generate,
+    initial_state,
+    load_weights,
+    num_uniforms,
+)
+from deepaudio.models.weights import check_shapes
+from deepaudio.tasks.vocoding import StudentTask, TeacherTask, VocodingConfig
+
+DEFAULT_MODEL = "parallel_wavenet_small"
+# Sound that is made at a time, in seconds.
+_PIECE_SECONDS = 4.0
+
+
+class Vocoder:
+    """Makes sound from log-mel frames.
+
+    The frames may come in blocks of any size, as memory is bounded by a piece of a few seconds,
+    whose sound does not depend on how the frames came: every piece is made with its neighbours'
+    frames, and with the noise of the samples that it can hear.
+
+    Attributes:
+        task: Of the network.
+        convention: The mel convention that it reads.
+    """
+
+    def __init__(self, task: TeacherTask | StudentTask, variables: dict[str, Any]):
+        """Compiles nothing yet.
+
+        Args:
+            task: A teacher's, for sequential sampling, or a student's.
+            variables: Of its network.
+        """
+        self.task = task
+        self.convention = task.convention
+        self._variables = variables
+        hop, rate = self.convention.hop_length, self.convention.sample_rate
+        self._frames = max(1, round(_PIECE_SECONDS * rate / hop))
+        self._maker = _sequential if isinstance(task, TeacherTask) else _parallel
+
+    def mel(self, samples: np.ndarray) -> np.ndarray:
+        """The log-mel spectrogram of a sound, for copy synthesis.
+
+        Args:
+            samples: (n,) float at the convention's rate.
+
+        Returns:
+            (frames, bands) float32; the last frame is filled up with silence.
+        """
+        hop = self.convention.hop_length
+        samples = np.asarray(samples, np.float32)
+        short = max(-len(samples) % hop, hop * self.task.reach + 1 - len(samples), 0)
+        short += -(len(samples) + short) % hop
+        mel = audio.convention_mel(np.pad(samples, (0, short)), self.convention)
+        return np.asarray(mel)[: -(-len(samples) // hop)]
+
+    def vocode(
+        self, mel: np.ndarray, *, seed: int = 0, temperature: float = 1.0, speaker: int = 0
+    ) -> np.ndarray:
+        """Sound from frames.
+
+        Args:
+            mel: (frames, bands) log-mel of the convention.
+            seed: Of the noise; the same seed gives the same sound.
+            temperature: Factor of the noise's scale; 1 is what was learned.
+            speaker: Whose voice, by number, if the model has several.
+
+        Returns:
+            (frames * hop_length,) float32 in [-1, 1].
+
+        Raises:
+            ValueError: The array cannot be a log-mel of the convention, the temperature is
+                negative, or there is no such speaker.
+        """
+        mel = audio.check_mel(np.asarray(mel), self.convention)
+        pieces = self.stream([mel], seed=seed, temperature=temperature, speaker=speaker)
+        return np.concatenate(list(pieces))
+
+    def stream(
+        self,
+        blocks: Iterable[np.ndarray],
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        speaker: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """Sound from frames that come in blocks.
+
+        Args:
+            blocks: (frames, bands) each, of any number of frames.
+            seed: Of the noise.
+            temperature: Factor of the noise's scale.
+            speaker: Whose voice, by number.
+
+        Yields:
+            (n,) float32 pieces; together `hop_length` samples for every frame.
+
+        Raises:
+            ValueError: The temperature is negative, or there is no such speaker.
+        """
+        if not temperature >= 0:
+            raise ValueError(f"{temperature=} must be at least 0")
+        model = self.task.config.model
+        if not 0 <= speaker < max(model.speakers, 1):
+            last = max(model.speakers, 1) - 1
+            raise ValueError(f"{speaker=} must be one of the model's, 0 to {last}")
+        settings = (jax.random.key(seed), temperature, jnp.array([speaker], jnp.int32))
+        make, window, advance = self._maker(self.task, self._variables, self._frames, settings)
+        margin, hop = model.margin, model.hop_length
+        silence = float(self.convention.log(self.convention.floor))
+        held = np.full((margin, model.mels), silence, np.float32)
+        made = 0  # frames of which the sound has been given out
+        start = 0  # the first frame of the window that comes next
+        begun = False
+        for block, last in _with_last(blocks):
+            held = np.concatenate([held, np.asarray(block, np.float32)])
+            total = start + len(held) - margin  # frames that have come
+            if last:
+                # Silence follows; what it sounds like is cut off again.
+                fill = max(window + 2 * margin, margin) + advance
+                held = np.concatenate([held, np.full((fill, model.mels), silence, np.float32)])
+            while len(held) >= window + 2 * margin and (not last or made < total):
+                samples = make(start, held[: window + 2 * margin])
+                fresh = samples if not begun else samples[-advance * hop :]
+                begun = True
+                if last:
+                    fresh = fresh[: max(total - made, 0) * hop]
+                made += len(fresh) // hop
+                yield fresh
+                held = held[advance:]
+                start += advance
+
+
+def _with_last(items):
+    """Every item with whether it is the last; an empty array stands for none."""
+    previous = np.zeros((0, 0), np.float32)
+    begun = False
+    for item in items:
+        if begun:
+            yield previous, False
+        previous, begun = item, True
+    if begun:
+        yield previous, True
+
+
+def _parallel(task, variables, frames, settings):
+    """How a student makes windows: the function, and a window's and a step's frames.
+
+    A window begins with the frames whose noise the rest can hear.
+    """
+    model = task.config.model
+    hop = model.hop_length
+    past = math.ceil(model.receptive_field / hop)
+    window = past + frames
+
+    def make(start, mel):
+        return np.asarray(_student_window(task, variables, start, mel, *settings))
+
+    return make, window, frames
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _student_window(task, variables, start, mel, key, temperature, speaker):
+    model = task.config.model
+    frames = mel.shape[0] - 2 * model.margin
+    # A frame's noise follows from its number, so that every window that holds it has the same.
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(start + jnp.arange(frames))
+    noise = jax.vmap(lambda k: draw_noise(k, (model.hop_length,), model.noise))(keys)
+    noise = temperature * noise.reshape(1, -1)
+    speakers = speaker if model.speakers else None
+    samples, *_ = task.network.apply(variables, noise, task.normalized(mel)[None], speakers)
+    return jnp.clip(samples[0], -1.0, 1.0)
+
+
+def _sequential(task, variables, frames, settings):
+    """How a teacher makes windows; it remembers what came before, so a window is all fresh."""
+    state = initial_state(task.network, 1)
+
+    def make(start, mel):
+        nonlocal state
+        samples, state = _teacher_window(task, variables, start, mel, state, *settings)
+        return np.asarray(samples)
+
+    return make, frames, frames
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _teacher_window(task, variables, start, mel, state, key, temperature, speaker):
+    model: WaveNetConfig = task.config.model
+    network: WaveNet = task.network
+    conditioning = network.apply(
+        variables,
+        task.normalized(mel)[None],
+        speaker if model.speakers else None,
+        method="condition",
+    )
+    frames = conditioning.shape[1] // model.hop_length
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(start + jnp.arange(frames))
+    shape = (model.hop_length, num_uniforms(model.output))
+    uniforms = jax.vmap(lambda k: jax.random.uniform(k, shape))(keys)
+    samples, state = generate(
+        network,
+        variables,
+        conditioning,
+        uniforms.reshape(1, -1, shape[1]),
+        state,
+        temperature=temperature,
+    )
+    return samples[0], state
+
+
+def load_vocoder(name: str | Path = DEFAULT_MODEL) -> Vocoder:
+    """Loads a vocoder's weights.
+
+    Args:
+        name: Shipped weights by name, or a file that `experiments.export` wrote.
+
+    Returns:
+        The vocoder, a teacher's or a student's by what the file holds.
+
+    Raises:
+        WeightsError: There is no such file, or it holds no vocoder.
+    """
+    variables, stored = load_weights(name)
+    try:
+        config = VocodingConfig.from_dict(
+            {k: stored[k] for k in ("convention", "model", "distillation", "precision")}
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{name}: holds no vocoder: {error}") from error
+    is_teacher = isinstance(config.model, WaveNetConfig)
+    task = TeacherTask(config) if is_teacher else StudentTask(config)
+    check_shapes(variables, jax.eval_shape(task.init, jax.random.key(0)), name)
+    return Vocoder(task, variables)

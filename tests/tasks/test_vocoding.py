@@ -1,0 +1,277 @@
+"""Teacher and student tasks on small networks: what they learn from, and what each part is for."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from deepaudio import audio, models
+from deepaudio.tasks import recognition, vocoder, vocoding
+
+TEACHER = models.WaveNetConfig(
+    layers=4,
+    cycle=4,
+    filter_width=2,
+    residual=8,
+    gate=8,
+    skip=8,
+    mixtures=2,
+    conditioning=6,
+    upsample=(16, 16),
+    context=1,
+)
+STUDENT = models.ParallelWaveNetConfig(
+    flows=(3, 3),
+    cycle=3,
+    filter_width=2,
+    residual=8,
+    gate=8,
+    conditioning=6,
+    upsample=(16, 16),
+    context=1,
+)
+ALONE = vocoding.DistillationConfig(draws=2, power=0.0, style=0.0, contrastive=0.0)
+
+
+def sound(rng, task, frames=10, batch=2):
+    """A batch of tones in noise, different ones."""
+    side = task.margin * task.convention.hop_length
+    time = np.arange(frames * task.convention.hop_length + 2 * side) / 16000
+    tones = [np.sin(2 * np.pi * (200 + 150 * number) * time) for number in range(batch)]
+    samples = 0.3 * np.stack(tones) + rng.normal(0, 0.01, (batch, len(time)))
+    return {
+        "samples": jnp.asarray(samples, jnp.float32),
+        "speakers": jnp.zeros((batch,), jnp.int32),
+    }
+
+
+def teacher_task(**changes):
+    model = dataclasses.replace(TEACHER, **changes)
+    return vocoding.TeacherTask(vocoding.VocodingConfig(model=model))
+
+
+def student_task(distillation=ALONE, listener=None, **changes):
+    teacher = teacher_task(
+        output="gaussian" if changes.get("noise") == "gaussian" else "mixture_of_logistics"
+    )
+    model = dataclasses.replace(STUDENT, **changes)
+    config = vocoding.VocodingConfig(model=model, distillation=distillation)
+    variables = teacher.init(jax.random.key(5))
+    return vocoding.StudentTask(config, (teacher, variables), listener)
+
+
+def train(task, batch, steps, rate=3e-3):
+    """Adam on one batch; the losses."""
+    params = task.init(jax.random.key(0))["params"]
+    with jax.numpy_dtype_promotion("standard"):
+        optimizer = optax.adam(rate)
+        state = optimizer.init(params)
+
+        @jax.jit
+        def step(params, state, key):
+            grads, (metrics, _) = jax.grad(task.loss, has_aux=True)(params, {}, batch, key)
+            updates, state = optimizer.update(grads, state)
+            return optax.apply_updates(params, updates), state, metrics
+
+        history = []
+        for number in range(steps):
+            params, state, metrics = step(params, state, jax.random.key(number))
+            history.append({name: float(value) for name, value in metrics.items()})
+    return params, history
+
+
+@pytest.mark.parametrize("output", ["mixture_of_logistics", "mu_law", "gaussian"])
+def test_a_teacher_learns_to_expect_a_sound(rng, output):
+    task = teacher_task(output=output)
+    _, history = train(task, sound(rng, task), 40)
+    assert history[-1]["metric/bits"] < history[0]["metric/bits"] - 1.0
+
+
+def test_the_mel_of_a_batch_is_that_of_the_whole_sound(rng):
+    """What a crop's frames show is what the same frames show within a longer sound."""
+    task = teacher_task()
+    batch = sound(rng, task, frames=20)
+    hop = task.convention.hop_length
+    whole = task.normalized(audio.convention_mel(batch["samples"], task.convention))
+    samples, mel, _ = task.split(batch)
+    assert samples.shape[1] == 20 * hop and mel.shape[1] == 20 + 2 * task.config.model.margin
+    np.testing.assert_array_equal(samples, batch["samples"][:, task.margin * hop :][:, : 20 * hop])
+    np.testing.assert_allclose(mel, whole[:, task.reach : -task.reach], atol=1e-5)
+
+
+def test_conditioning_helps_a_teacher(rng):
+    """With another sound's mel frames, the same samples are less likely."""
+    task = teacher_task()
+    batch = sound(rng, task)
+    params, _ = train(task, batch, 120)
+    samples, mel, _ = task.split(batch)
+
+    def likelihood(mel):
+        parameters = task.network.apply({"params": params}, samples, mel)
+        return task.negative_log_likelihood(parameters, samples).mean()
+
+    assert likelihood(mel[::-1]) > likelihood(mel) + 0.05
+
+
+@pytest.mark.parametrize("noise", ["logistic", "gaussian"])
+def test_a_student_comes_nearer_to_its_teacher(rng, noise):
+    task = student_task(noise=noise)
+    _, history = train(task, sound(rng, task), 40)
+    assert np.mean([h["loss/kl"] for h in history[-5:]]) < history[0]["loss/kl"] - 0.1
+
+
+def test_the_power_loss_mends_loudness(rng):
+    with_power = dataclasses.replace(ALONE, power=10.0)
+    batch = sound(rng, student_task())
+    targets, *_ = student_task().split(batch)
+    away = {}
+    for name, settings in (("kl", ALONE), ("power", with_power)):
+        task = student_task(settings)
+        params, _ = train(task, batch, 60)
+        _, mel, _ = task.split(batch)
+        noise = models.draw_noise(jax.random.key(9), targets.shape, "logistic")
+        samples, *_ = task.network.apply({"params": params}, noise, mel)
+        away[name] = abs(float(jnp.log(samples.std() / targets.std())))
+    assert away["power"] < 0.7 * away["kl"]
+
+
+def listener():
+    model = recognition.make_model_config(
+        "deep_speech_2",
+        num_outputs=29,
+        num_bands=20,
+        convolutions=((2, 5, 5, 2, 2),),
+        units=4,
+        layers=1,
+        dense_units=0,
+        lookahead=0,
+    )
+    front_end = recognition.make_front_end("log_mel", hop_length=160, n_fft=480, n_mels=20)
+    task = recognition.RecognitionTask(
+        recognition.RecognitionConfig(front_end=front_end, model=model)
+    )
+    return task, task.init(jax.random.key(1))
+
+
+def test_each_part_of_a_student_s_loss_counts(rng):
+    """And those left out are not computed, nor in the sum."""
+    every = vocoding.DistillationConfig(draws=2, power=2.0, style=3.0, contrastive=0.25)
+    task = student_task(every, listener())
+    batch = sound(rng, task)
+    params = task.init(jax.random.key(0))["params"]
+    total, (parts, _) = task.loss(params, {}, batch, jax.random.key(2))
+    expected = (
+        parts["loss/kl"]
+        + 2.0 * parts["loss/power"]
+        + 3.0 * parts["loss/style"]
+        - 0.25 * parts["loss/contrastive"]
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    alone, (parts, _) = student_task(ALONE).loss(params, {}, batch, jax.random.key(2))
+    assert set(parts) == {"loss/total", "loss/kl"} and alone == parts["loss/kl"]
+    gradient = jax.grad(lambda p: task.loss(p, {}, batch, jax.random.key(2))[0])(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_settings_that_do_not_fit_are_refused():
+    config = vocoding.VocodingConfig(model=dataclasses.replace(TEACHER, mels=40))
+    with pytest.raises(ValueError, match="model.mels=40"):
+        vocoding.TeacherTask(config)
+    config = vocoding.VocodingConfig(model=dataclasses.replace(TEACHER, upsample=(10, 30)))
+    with pytest.raises(ValueError, match="model.hop_length=300"):
+        vocoding.TeacherTask(config)
+    with pytest.raises(ValueError, match="must be a parallel_wavenet"):
+        vocoding.StudentTask(vocoding.VocodingConfig(model=TEACHER))
+    teacher = teacher_task(output="mu_law")
+    with pytest.raises(ValueError, match="not mu_law"):
+        vocoding.StudentTask(
+            vocoding.VocodingConfig(model=STUDENT), (teacher, teacher.init(jax.random.key(0)))
+        )
+
+
+def test_configurations_survive_json():
+    for model in (TEACHER, STUDENT):
+        config = vocoding.VocodingConfig(model=model, distillation=ALONE)
+        assert vocoding.VocodingConfig.from_dict(config.to_dict()) == config
+
+
+class TestVocoder:
+    @pytest.fixture
+    def short_pieces(self, monkeypatch):
+        monkeypatch.setattr(vocoder, "_PIECE_SECONDS", 0.1)
+
+    def made(self, rng, speakers=0):
+        model = dataclasses.replace(STUDENT, speakers=speakers)
+        task = vocoding.StudentTask(vocoding.VocodingConfig(model=model))
+        leaves, tree = jax.tree.flatten(task.init(jax.random.key(0)))
+        leaves = [jnp.asarray(rng.normal(0, 0.2, leaf.shape), jnp.float32) for leaf in leaves]
+        return vocoder.Vocoder(task, jax.tree.unflatten(tree, leaves))
+
+    def frames(self, rng, count):
+        return rng.normal(-5, 1.5, (count, 80)).astype(np.float32)
+
+    @pytest.mark.usefixtures("short_pieces")
+    @pytest.mark.parametrize("count", [1, 5, 6, 7, 40])
+    def test_sound_does_not_depend_on_how_frames_come(self, rng, count):
+        voice, mel = self.made(rng), self.frames(rng, count)
+        whole = voice.vocode(mel, seed=3)
+        assert whole.shape == (count * 256,)
+        blocks = [mel[start : start + 3] for start in range(0, count, 3)]
+        pieces = list(voice.stream(blocks, seed=3))
+        np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+    def test_pieces_have_no_seams(self, rng, monkeypatch):
+        """In short pieces the sound is that of one long piece."""
+        mel = self.frames(rng, 60)
+        long = self.made(rng)
+        whole = long.vocode(mel)
+        monkeypatch.setattr(vocoder, "_PIECE_SECONDS", 0.1)
+        short = vocoder.Vocoder(long.task, long._variables)
+        assert len(list(short.stream([mel]))) > 5
+        np.testing.assert_allclose(short.vocode(mel), whole, atol=1e-4)
+
+    @pytest.mark.usefixtures("short_pieces")
+    def test_a_teacher_s_pieces_have_none_either(self, rng):
+        task = teacher_task()
+        voice = vocoder.Vocoder(task, task.init(jax.random.key(0)))
+        mel = self.frames(rng, 9)
+        pieces = list(voice.stream([mel[:4], mel[4:]], seed=1))
+        whole = voice.vocode(mel, seed=1)
+        assert len(pieces) == 2 and whole.shape == (9 * 256,)
+        np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+    def test_seeds_temperatures_and_speakers_change_the_sound(self, rng):
+        voice, mel = self.made(rng, speakers=2), self.frames(rng, 4)
+        first = voice.vocode(mel)
+        np.testing.assert_array_equal(first, voice.vocode(mel, seed=0))
+        assert not np.array_equal(first, voice.vocode(mel, seed=1))
+        assert not np.array_equal(first, voice.vocode(mel, speaker=1))
+        still = voice.vocode(mel, temperature=0.0)
+        np.testing.assert_array_equal(still, voice.vocode(mel, temperature=0.0, seed=7))
+
+    def test_the_mel_of_a_sound_has_a_frame_for_all_of_it(self, rng):
+        voice = self.made(rng)
+        for length in (1, 255, 256, 4000):
+            mel = voice.mel(rng.uniform(-0.1, 0.1, length).astype(np.float32))
+            assert mel.shape == (-(-length // 256), 80)
+
+    @pytest.mark.parametrize(
+        ("settings", "match"),
+        [({"temperature": -1.0}, "temperature=-1.0"), ({"speaker": 1}, "speaker=1")],
+    )
+    def test_bad_settings(self, rng, settings, match):
+        with pytest.raises(ValueError, match=match):
+            self.made(rng).vocode(self.frames(rng, 4), **settings)
+
+    def test_weights_of_something_else_are_refused(self, tmp_path, rng):
+        voice = self.made(rng)
+        path = tmp_path / "voice.safetensors"
+        models.save_weights(path, jax.device_get(voice._variables), voice.task.config.to_dict())
+        again = vocoder.load_vocoder(path)
+        mel = self.frames(rng, 3)
+        np.testing.assert_array_equal(again.vocode(mel), voice.vocode(mel))
+        with pytest.raises(models.WeightsError, match="holds no vocoder"):
+            vocoder.load_vocoder("onsets_and_frames_small")
