@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepaudio._api import recognize, transcribe
+    from deepaudio._api import recognize, transcribe, vocode
     from deepaudio.data.notes import Notes
     from deepaudio.tasks.recognizer import Recognition
 
 __version__ = "0.1.0"
-__all__ = ["Notes", "Recognition", "__version__", "recognize", "transcribe"]
+__all__ = ["Notes", "Recognition", "__version__", "recognize", "transcribe", "vocode"]
 
 
 def __getattr__(name: str):
     # JAX takes seconds to import, which `deepaudio --help` should not pay.
-    if name in ("recognize", "transcribe"):
+    if name in ("recognize", "transcribe", "vocode"):
         from deepaudio import _api
 
         return getattr(_api, name)

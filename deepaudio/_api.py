@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 
 from deepaudio.data.notes import Notes
-from deepaudio.tasks import recognizer, transcriber
+from deepaudio.tasks import recognizer, transcriber, vocoder
 
 _MOST_CHANNELS = 64
 _BLOCK_SECONDS = 30
@@ -94,6 +94,35 @@ def recognize(
     return loaded.recognize(_blocks(sound, sample_rate, loaded.sample_rate))
 
 
+def vocode(
+    mel: np.ndarray,
+    *,
+    model: str | Path | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    speaker: int = 0,
+) -> np.ndarray:
+    """The sound of a mel spectrogram.
+
+    Args:
+        mel: (frames, bands) log-mel of the model's convention; `deepaudio.audio.convention_mel`
+            makes it of sound.
+        model: Weights: a file, or the name of shipped ones; None for the best shipped.
+        seed: Of the noise; the same gives the same sound.
+        temperature: Factor of the noise's scale; 1 is what was learned.
+        speaker: Whose voice, by number, of a model of several.
+
+    Returns:
+        (frames * hop_length,) float32 in [-1, 1], at the convention's rate.
+
+    Raises:
+        ValueError: The array cannot be a log-mel of the convention, a setting is out of range, or
+            the model cannot be used.
+    """
+    loaded = _loaded_vocoder(vocoder.DEFAULT_MODEL if model is None else str(model))
+    return loaded.vocode(mel, seed=seed, temperature=temperature, speaker=speaker)
+
+
 def _blocks(sound: np.ndarray, rate_in: int, rate_out: int) -> Iterator[np.ndarray]:
     if rate_in != rate_out:
         sound = soxr.resample(sound, rate_in, rate_out)
@@ -120,6 +149,12 @@ def _loaded_recognizer(
 def _loaded(model: str | None) -> "transcriber.Transcriber":
     """The model, kept so that the next call neither reads nor compiles it again."""
     return transcriber.load_transcriber(model)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded_vocoder(model: str) -> "vocoder.Vocoder":
+    """The model, kept so that the next call neither reads nor compiles it again."""
+    return vocoder.load_vocoder(model)
 
 
 def _checked(samples: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -4,9 +4,13 @@ from typing import Protocol
 
 import ml_collections
 
-from experiments import _recognition, _transcription
+from experiments import _recognition, _transcription, _vocoding
 
-_SYSTEMS = {"transcription": _transcription, "recognition": _recognition}
+_SYSTEMS = {
+    "transcription": _transcription,
+    "recognition": _recognition,
+    "vocoding": _vocoding,
+}
 
 
 class System(Protocol):

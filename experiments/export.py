@@ -7,7 +7,7 @@
 The file holds the averaged variables, the model's configuration, and the settings of decoding that
 score best on the corpus's validation split: thresholds of a transcriber, the weights of a
 recognizer's language model, which is found again by the name given here. Without a corpus a
-transcriber has the paper's decoding, and a recognizer no language model.
+transcriber has the paper's decoding, and a recognizer no language model. Vocoders have no decoding.
 """
 
 import functools
@@ -24,6 +24,7 @@ from deepaudio import data
 from deepaudio.models import save_weights
 from deepaudio.tasks.recognition import RecognitionTask
 from deepaudio.tasks.transcriber import make_transcriber
+from deepaudio.tasks.vocoding import Vocoding
 from experiments import _arguments, _export_speech, _transcription, restore
 
 _SCORES = ("metric/note/f1", "metric/note_with_offset/f1")
@@ -69,7 +70,9 @@ def export(
         # Rounded first, so that the decoding is chosen for what is stored.
         variables = jax.tree.map(lambda leaf: leaf.astype(np.float16), variables)
     rounded = jax.tree.map(lambda leaf: leaf.astype(np.float32), variables)
-    if isinstance(task, RecognitionTask):
+    if isinstance(task, Vocoding):
+        decoding = {}
+    elif isinstance(task, RecognitionTask):
         decoding = _of_words(task, rounded, data_dir, language_model)
     else:
         decoding = _of_notes(task, rounded, data_dir)

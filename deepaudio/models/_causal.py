@@ -17,11 +17,11 @@ def shift_right(inputs: jax.Array, steps: int = 1) -> jax.Array:
     Returns:
         Of the same shape: output t is input t - steps.
     """
-    if steps == 0:
-        return inputs
+    length = inputs.shape[1]
+    steps = min(steps, length)
     padding = [(0, 0)] * inputs.ndim
     padding[1] = (steps, 0)
-    return jnp.pad(inputs[:, : inputs.shape[1] - steps], padding)
+    return jnp.pad(inputs[:, : length - steps], padding)
 
 
 class Upsampler(nn.Module):

@@ -25,6 +25,7 @@ from deepaudio.models.weights import check_shapes
 from deepaudio.tasks.vocoding import StudentTask, TeacherTask, VocodingConfig
 
 DEFAULT_MODEL = "parallel_wavenet_small"
+DEFAULT_TEACHER = "wavenet_small"
 # Sound that is made at a time, in seconds.
 _PIECE_SECONDS = 4.0
 
@@ -58,18 +59,40 @@ class Vocoder:
     def mel(self, samples: np.ndarray) -> np.ndarray:
         """The log-mel spectrogram of a sound, for copy synthesis.
 
+        Beyond its ends the sound counts as silent, as it does in training.
+
         Args:
             samples: (n,) float at the convention's rate.
 
         Returns:
             (frames, bands) float32; the last frame is filled up with silence.
         """
-        hop = self.convention.hop_length
-        samples = np.asarray(samples, np.float32)
-        short = max(-len(samples) % hop, hop * self.task.reach + 1 - len(samples), 0)
-        short += -(len(samples) + short) % hop
-        mel = audio.convention_mel(np.pad(samples, (0, short)), self.convention)
-        return np.asarray(mel)[: -(-len(samples) // hop)]
+        blocks = list(self.mel_blocks([samples]))
+        return np.concatenate([np.zeros((0, self.convention.n_mels), np.float32), *blocks])
+
+    def mel_blocks(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """As `mel`, of sound that comes in blocks, with memory for a piece of it.
+
+        Args:
+            blocks: (n,) float each, of any length.
+
+        Yields:
+            (frames, bands) float32 each; together a frame for every hop that was begun.
+        """
+        hop, reach = self.convention.hop_length, self.task.reach
+        piece, side = self._frames * hop, reach * hop
+        held = np.zeros(side, np.float32)
+        for block, last in _with_last(blocks):
+            held = np.concatenate([held, np.asarray(block, np.float32).reshape(-1)])
+            wanted = -(-(len(held) - side) // hop)  # frames that have been begun
+            if last:
+                held = np.concatenate([held, np.zeros(piece + 2 * side, np.float32)])
+            while len(held) >= piece + 2 * side and (not last or wanted > 0):
+                mel = audio.convention_mel(held[: piece + 2 * side], self.convention)
+                mel = np.asarray(mel)[reach : reach + self._frames]
+                yield mel[:wanted] if last else mel
+                held = held[piece:]
+                wanted -= self._frames
 
     def vocode(
         self, mel: np.ndarray, *, seed: int = 0, temperature: float = 1.0, speaker: int = 0

@@ -70,7 +70,8 @@ def measure(law: _laws.Law, number: int, config: KernelConfig | None = None) -> 
 
     Returns:
         `law`, `instructions` an interaction, `minimum`, `goal`, `reached`, `registers`,
-        `spilled_bytes`, `ceiling_interactions_per_second`, and the `mix` of the innermost loop.
+        `spilled_bytes`, `billion_interactions_per_second_at_most`, and the `mix` of the innermost
+        loop.
 
     Raises:
         RuntimeError: CUDA's compiler or disassembler is missing.
@@ -107,7 +108,7 @@ def measure(law: _laws.Law, number: int, config: KernelConfig | None = None) -> 
         "reached": instructions <= goal,
         "registers": int(re.search(r"Used (\d+) registers", usage)[1]),
         "spilled_bytes": sum(int(n) for n in re.findall(r"(\d+) bytes spill", usage)),
-        "ceiling_interactions_per_second": SLOTS / instructions,
+        "billion_interactions_per_second_at_most": SLOTS / instructions / 1e9,
         "mix": {name: count / interactions for name, count in mix.most_common()},
     }
 
@@ -159,6 +160,13 @@ def main_loop(code: str) -> collections.Counter[str]:
     return sums[0]
 
 
+def find_disassembler() -> None:
+    """Puts nvdisasm on the path if it is not there and pip has installed it."""
+    found = [p for site in sys.path for p in Path(site).glob("nvidia/cu*/bin/nvdisasm")]
+    if found and shutil.which("nvdisasm") is None:
+        os.environ["PATH"] += os.pathsep + str(found[0].parent)
+
+
 def _print(rows):
     table = Table(title="machine code for an H200, instructions an interaction")
     columns = ("law", "instructions", "minimum", "goal", "registers", "spilled", "T/s at most")
@@ -172,7 +180,7 @@ def _print(rows):
             f"{row['goal']:.1f}",
             str(row["registers"]),
             str(row["spilled_bytes"]),
-            f"{row['ceiling_interactions_per_second'] / 1e12:.2f}",
+            f"{row['billion_interactions_per_second_at_most'] / 1e3:.2f}",
         )
     Console().print(table)
 
@@ -189,8 +197,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     given = flags.FLAGS
     _h200.prepare()
-    if shutil.which("nvdisasm") is None:
-        _add_disassembler()
+    find_disassembler()
     try:
         rows = [
             measure(law, given.number)
@@ -207,13 +214,6 @@ def main(argv: list[str]) -> None:
         number=given.number,
     )
     print(f"wrote {path}")
-
-
-def _add_disassembler():
-    """Puts the disassembler that pip installs on the path."""
-    found = [p for site in sys.path for p in Path(site).glob("nvidia/cu*/bin/nvdisasm")]
-    if found:
-        os.environ["PATH"] += os.pathsep + str(found[0].parent)
 
 
 if __name__ == "__main__":

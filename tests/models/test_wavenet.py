@@ -50,6 +50,16 @@ def test_a_sample_depends_on_its_receptive_field_and_on_nothing_later(rng):
     assert reach.max() == at - 1 and reach.min() == at - field
 
 
+def test_a_sound_may_be_shorter_than_a_dilation(rng):
+    """What lies further back than the beginning is silence."""
+    network, variables, samples, mel, _ = made(rng, layers=8, cycle=8)
+    hop, margin = network.config.hop_length, network.config.margin
+    short = network.apply(variables, samples[:, : 2 * hop], mel[:, : 2 + 2 * margin])
+    np.testing.assert_allclose(
+        short, network.apply(variables, samples, mel)[:, : 2 * hop], rtol=1e-4, atol=1e-5
+    )
+
+
 def test_conditioning_reaches_its_frame_s_context(rng):
     network, variables, samples, mel, _ = made(rng)
     hop, margin = network.config.hop_length, network.config.margin

@@ -258,6 +258,20 @@ class TestVocoder:
             mel = voice.mel(rng.uniform(-0.1, 0.1, length).astype(np.float32))
             assert mel.shape == (-(-length // 256), 80)
 
+    @pytest.mark.usefixtures("short_pieces")
+    @pytest.mark.parametrize("length", [100, 1536, 1537, 9000])
+    def test_the_mel_does_not_depend_on_how_sound_comes(self, rng, length):
+        voice = self.made(rng)
+        samples = rng.uniform(-0.3, 0.3, length).astype(np.float32)
+        blocks = [samples[start : start + 700] for start in range(0, length, 700)]
+        pieces = np.concatenate(list(voice.mel_blocks(blocks)))
+        np.testing.assert_array_equal(pieces, voice.mel(samples))
+        # With silence around, and without what reflects at the ends: the convention's own.
+        side = 4 * 256
+        padded = np.pad(samples, (side, side + -length % 256))
+        whole = audio.convention_mel(padded, voice.convention)[4:-4]
+        np.testing.assert_allclose(pieces, whole, atol=1e-4)
+
     @pytest.mark.parametrize(
         ("settings", "match"),
         [({"temperature": -1.0}, "temperature=-1.0"), ({"speaker": 1}, "speaker=1")],
