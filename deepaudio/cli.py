@@ -7,8 +7,10 @@ import typer
 from deepaudio import __version__
 from deepaudio._cli_common import help_of
 from deepaudio._cli_info import info
+from deepaudio._cli_nbody import nbody
 from deepaudio._cli_recognize import recognize
 from deepaudio._cli_transcribe import transcribe
+from deepaudio._cli_vocode import vocode
 
 app = typer.Typer(
     name="deepaudio",
@@ -18,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (transcribe, recognize, info):
+for command in (transcribe, recognize, vocode, nbody, info):
     app.command(help=help_of(command))(command)
 
 
@@ -36,7 +38,7 @@ def deepaudio(
         ),
     ] = False,
 ) -> None:
-    r"""Deep audio systems: piano recordings to MIDI, speech to text.
+    r"""Deep audio systems: piano recordings to MIDI, speech to text; and N-body simulations.
 
     \b
     Examples:
@@ -44,6 +46,8 @@ def deepaudio(
       deepaudio transcribe album/ -o midi          every sound file of a folder
       deepaudio recognize note.wav                 prints the words that are spoken
       deepaudio recognize talk.mp3 --format srt    subtitles, talk.srt
+      deepaudio vocode mel.npy -o out              sound from a mel spectrogram
+      deepaudio nbody -o cluster                   stars that attract each other
       deepaudio transcribe --help                  all the options
       deepaudio info                               versions, devices, models
 

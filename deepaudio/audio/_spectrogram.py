@@ -60,33 +60,51 @@ class LogSpectrogramConfig:
         return 1 + self.n_fft // 2
 
 
-def stft(samples: jax.Array, *, n_fft: int = 2048, hop_length: int = 512) -> jax.Array:
-    """Short-time Fourier transform with a periodic Hann window and centred frames.
+def stft(
+    samples: jax.Array,
+    *,
+    n_fft: int = 2048,
+    hop_length: int = 512,
+    win_length: int | None = None,
+    centred: bool = True,
+) -> jax.Array:
+    """Short-time Fourier transform with a periodic Hann window.
 
-    Equals `librosa.stft(..., pad_mode="constant")` with time before frequency.
+    Equals `librosa.stft(..., center=centred, pad_mode="constant")` with time before frequency.
 
     Args:
         samples: (..., n) float.
-        n_fft: window length, samples, even.
+        n_fft: frame length, samples, even.
         hop_length: samples between frames.
+        win_length: window length, samples, at most n_fft, in the frame's middle; None for n_fft.
+        centred: whether frame k's middle is sample k·hop_length, with zeros beyond both ends;
+            else it begins there, and no frame reaches over the end.
 
     Returns:
-        (..., 1 + n // hop_length, 1 + n_fft // 2) complex64.
+        (..., frames, 1 + n_fft // 2) complex64; 1 + n // hop_length frames if centred, else
+        1 + (n - n_fft) // hop_length.
 
     Raises:
         TypeError: if the samples are not floating point.
-        ValueError: if n_fft is odd or a length is not positive.
+        ValueError: if n_fft is odd, a length is not positive or win_length exceeds n_fft, or there
+            are fewer samples than a frame of those that are not centred.
     """
     if not jnp.issubdtype(jnp.asarray(samples).dtype, jnp.floating):
         raise TypeError(f"samples must be floating point, not {jnp.asarray(samples).dtype}")
     if n_fft < 2 or n_fft % 2 or hop_length < 1:
         raise ValueError(f"{n_fft=} must be even and {hop_length=} positive")
+    win_length = n_fft if win_length is None else win_length
+    if not 0 < win_length <= n_fft:
+        raise ValueError(f"{win_length=} must be in 1 to {n_fft=}")
     samples = jnp.asarray(samples).astype(jnp.float32)
-    num_frames = 1 + samples.shape[-1] // hop_length
-    margin = [(0, 0)] * (samples.ndim - 1) + [(n_fft // 2, n_fft // 2)]
-    padded = jnp.pad(samples, margin)
-    frames = _frame(padded, num_frames, n_fft, hop_length)
-    window = jnp.asarray(_hann(n_fft)).reshape((1,) * (frames.ndim - 1) + (-1,))
+    if centred:
+        margin = [(0, 0)] * (samples.ndim - 1) + [(n_fft // 2, n_fft // 2)]
+        samples = jnp.pad(samples, margin)
+    if samples.shape[-1] < n_fft:
+        raise ValueError(f"{samples.shape[-1]} samples are fewer than {n_fft=}")
+    num_frames = 1 + (samples.shape[-1] - n_fft) // hop_length
+    frames = _frame(samples, num_frames, n_fft, hop_length)
+    window = jnp.asarray(_hann(win_length, n_fft)).reshape((1,) * (frames.ndim - 1) + (-1,))
     return jnp.fft.rfft(frames * window)
 
 
@@ -169,9 +187,12 @@ def _frame(padded: jax.Array, num_frames: int, length: int, hop: int) -> jax.Arr
 
 
 @functools.lru_cache(maxsize=16)
-def _hann(length: int) -> np.ndarray:
+def _hann(length: int, frame: int) -> np.ndarray:
+    """Return (frame,) a periodic window of a length with zeros on either side."""
     phase = 2.0 * np.pi * np.arange(length) / length
-    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+    before = (frame - length) // 2
+    window = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+    return np.pad(window, (before, frame - length - before))
 
 
 # librosa.filters.mel gives the same matrix, but importing it takes over a second.

@@ -1,0 +1,1 @@
+"""Programs that use N-body simulations."""
