@@ -56,5 +56,5 @@ def test_what_is_wrong_is_told(monkeypatch):
     with pytest.raises(ValueError, match="80 bands"):
         griffin_lim(np.full((5, 40), -5.0), convention)
     monkeypatch.setitem(sys.modules, "librosa", None)
-    with pytest.raises(ImportError, match=r"needs librosa: pip install 'deepaudio\[test\]'"):
+    with pytest.raises(ImportError, match=r"needs librosa: pip install 'deepaudio\[voice\]'"):
         griffin_lim(np.full((5, 80), -5.0), convention)

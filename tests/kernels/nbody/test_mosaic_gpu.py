@@ -1,5 +1,6 @@
 """The GPU kernel in the interpreter, with races looked for, against the plain implementation."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -92,6 +93,21 @@ def test_sizes_change_only_rounding(rng, config):
     assert_close(found, reference.sum_pairs(law, *arguments, None))
     for a, b in zip(found, again, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_batch_is_its_members(rng):
+    law = _laws.gravity()
+    batch = [features(law, 100, rng) for _ in range(2)]
+
+    def run(constants, targets, sources):
+        return mosaic_gpu.sum_pairs(
+            law, constants, targets, sources, None, config=SMALL, interpret=InterpretGPUParams()
+        )
+
+    together = jax.vmap(run)(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch))
+    for number, arguments in enumerate(batch):
+        for found, expected in zip(together, run(*arguments), strict=True):
+            np.testing.assert_array_equal(found[number], expected)
 
 
 def test_sizes_fill_the_chip_at_any_number():
