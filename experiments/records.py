@@ -23,7 +23,7 @@ import jax
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDS = REPOSITORY / "experiments" / "records"
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "mir_eval")
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "mir_eval", "numba", "torch")
 COMMON = ("name", "description", "command", "revision", "device", "versions", "date", "results")
 
 
