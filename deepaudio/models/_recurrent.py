@@ -68,6 +68,8 @@ class RecurrentLayer(nn.Module):
             (batch, frames, units) outputs, zero in padding, and the state after the last frame.
         """
         directions, gates = 1 + self.bidirectional, _GATES[self.cell] * self.units
+        # Time comes first from here on: inputs are smaller to turn round than their projections.
+        inputs, paddings = inputs.swapaxes(0, 1), paddings.swapaxes(0, 1)
         projected = nn.Dense(
             gates,
             use_bias=not self.batch_norm,
@@ -88,7 +90,7 @@ class RecurrentLayer(nn.Module):
             "recurrent_kernel", _initial_kernel, (directions, self.units, gates), self.param_dtype
         )
         if carry is None:
-            carry = jnp.zeros((directions, len(inputs), self.units), self.accumulation_dtype)
+            carry = jnp.zeros((directions, inputs.shape[1], self.units), self.accumulation_dtype)
         keep = (1.0 - paddings).astype(self.accumulation_dtype)[..., None]
         outputs, carry = scan_cell(
             self.cell,
@@ -138,17 +140,18 @@ def _rnn(projection, recurrent, hidden):
 
 
 def _gru(projection, recurrent, hidden):
-    update, reset, candidate = jnp.split(projection, 3, axis=-1)
-    of_update, of_reset, of_candidate = jnp.split(recurrent, 3, axis=-1)
-    update = nn.sigmoid(update + of_update).astype(hidden.dtype)
-    candidate = nn.tanh(candidate + nn.sigmoid(reset + of_reset) * of_candidate)
+    units = hidden.shape[-1]
+    gates = projection[..., : 2 * units] + recurrent[..., : 2 * units]
+    # The logistic function: on a CPU, XLA's tanh takes half the time of its exponential.
+    gates = 0.5 * jnp.tanh(0.5 * gates) + 0.5
+    update, reset = gates[..., :units].astype(hidden.dtype), gates[..., units:]
+    candidate = jnp.tanh(projection[..., 2 * units :] + reset * recurrent[..., 2 * units :])
     return hidden + update * (candidate.astype(hidden.dtype) - hidden)
 
 
 def _by_direction(x, directions):
-    """(batch, frames, n) to (frames, directions, batch, n), the second direction from the end."""
-    forward = x.swapaxes(0, 1)
-    return jnp.stack([forward, forward[::-1]][:directions], axis=1)
+    """(frames, batch, n) to (frames, directions, batch, n), the second direction from the end."""
+    return jnp.stack([x, x[::-1]][:directions], axis=1)
 
 
 def _initial_kernel(key, shape, dtype):
