@@ -142,9 +142,10 @@ def _rnn(projection, recurrent, hidden):
 def _gru(projection, recurrent, hidden):
     units = hidden.shape[-1]
     gates = projection[..., : 2 * units] + recurrent[..., : 2 * units]
-    # The logistic function: on a CPU, XLA's tanh takes half the time of its exponential.
-    gates = 0.5 * jnp.tanh(0.5 * gates) + 0.5
-    update, reset = gates[..., :units].astype(hidden.dtype), gates[..., units:]
+    # The logistic function: on a CPU, XLA's tanh takes half the time of its exponential. Near its
+    # ends half precision would leave nothing of it.
+    gates = 0.5 * jnp.tanh(0.5 * gates.astype(hidden.dtype)) + 0.5
+    update, reset = gates[..., :units], gates[..., units:].astype(projection.dtype)
     candidate = jnp.tanh(projection[..., 2 * units :] + reset * recurrent[..., 2 * units :])
     return hidden + update * (candidate.astype(hidden.dtype) - hidden)
 
