@@ -10,7 +10,7 @@ import soundfile
 from deepaudio.models import load_weights
 from deepaudio.tasks.vocoder import load_vocoder
 from deepaudio.tasks.vocoding import StudentTask, TeacherTask
-from experiments import _vocoding, export, restore, train
+from experiments import _vocoding, compare_vocoders, export, restore, train
 from experiments.configs import parallel_wavenet, wavenet
 
 STEPS = 3
@@ -93,6 +93,29 @@ def test_a_student_learns_from_a_run_or_from_a_file(corpus, teacher, tmp_path):
     assert isinstance(from_run.teacher, TeacherTask)
     again = load_weights(weights)[0]["params"]["head"]["kernel"]
     np.testing.assert_allclose(from_run._teacher_variables["params"]["head"]["kernel"], again)
+
+
+def test_students_are_compared_loss_by_loss(corpus, teacher, tmp_path, monkeypatch):
+    """Two arms of the four; the same scores for all but for what they have learned."""
+    arms = {"KL": "kl_alone", "KL, power": "kl_power"}
+    monkeypatch.setattr(compare_vocoders, "ARMS", arms)
+    changes = {
+        "model.flows": (2,),
+        "model.residual": 4,
+        "model.gate": 4,
+        "batch_size": 8,
+        "num_frames": 9,
+        "num_threads": 0,
+        "optimizer.schedule.warmup_steps": 1,
+        "distillation.draws": 1,
+    }
+    rows = compare_vocoders.compare(
+        str(corpus), str(teacher), tmp_path, 2, split="prompts_test", limit=2, changes=changes,
+        score=lambda reference, estimate, *rest: {"metric/loudness": float(estimate.std())},
+    )  # fmt: skip
+    assert [row["loss"] for row in rows] == [*arms, "the teacher"]
+    assert all(row["metric/loudness"] > 0 for row in rows)
+    assert rows[0]["metric/loudness"] != rows[1]["metric/loudness"]
 
 
 def test_too_few_speakers_are_refused(corpus):
