@@ -6,7 +6,7 @@ import numpy as np
 
 
 def _stft_magnitude(samples, size):
-    """(batch, n) to (batch, frames, size // 2 + 1), hops of a quarter, a Hann window."""
+    """(batch, n) to (batch, frames, size // 2 + 1), hops of a quarter, a Hann window of norm 1."""
     hop = size // 4
     frames = (samples.shape[-1] - size) // hop + 1
     if frames < 1:
@@ -14,7 +14,9 @@ def _stft_magnitude(samples, size):
     # Hops divide the window, so frames are rows of a reshaped array side by side.
     blocks = samples[:, : (frames + 3) * hop].reshape(samples.shape[0], frames + 3, hop)
     framed = jnp.concatenate([blocks[:, i : i + frames] for i in range(4)], axis=-1)
-    window = np.hanning(size + 1)[:-1].astype(samples.dtype)
+    # Scaled so that white noise has magnitudes of about its standard deviation in any size.
+    window = np.hanning(size + 1)[:-1]
+    window = (window / np.sqrt(np.square(window).sum())).astype(samples.dtype)
     spectrum = jnp.fft.rfft(framed * window[None, None])
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     # The root's derivative at 0 would be infinite.

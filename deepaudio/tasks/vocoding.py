@@ -42,7 +42,7 @@ class DistillationConfig:
     """
 
     draws: int = 10
-    power: float = 1.0
+    power: float = 100.0
     style: float = 1.0
     contrastive: float = 0.3
     regularization: float = 4.0

@@ -53,13 +53,14 @@ def teacher_task(**changes):
     return vocoding.TeacherTask(vocoding.VocodingConfig(model=model))
 
 
-def student_task(distillation=ALONE, listener=None, **changes):
+def student_task(distillation=ALONE, listener=None, variables=None, **changes):
+    """A student of a teacher with these variables, or random ones."""
     teacher = teacher_task(
         output="gaussian" if changes.get("noise") == "gaussian" else "mixture_of_logistics"
     )
     model = dataclasses.replace(STUDENT, **changes)
     config = vocoding.VocodingConfig(model=model, distillation=distillation)
-    variables = teacher.init(jax.random.key(5))
+    variables = teacher.init(jax.random.key(5)) if variables is None else variables
     return vocoding.StudentTask(config, (teacher, variables), listener)
 
 
@@ -124,7 +125,7 @@ def test_a_student_comes_nearer_to_its_teacher(rng, noise):
 
 
 def test_the_power_loss_mends_loudness(rng):
-    with_power = dataclasses.replace(ALONE, power=10.0)
+    with_power = dataclasses.replace(ALONE, power=100.0)
     batch = sound(rng, student_task())
     targets, *_ = student_task().split(batch)
     away = {}
@@ -154,6 +155,35 @@ def listener():
         recognition.RecognitionConfig(front_end=front_end, model=model)
     )
     return task, task.init(jax.random.key(1))
+
+
+@pytest.mark.parametrize(
+    ("part", "weight", "better"),
+    [
+        ("style", 200.0, lambda on, off: on["loss/style"] < 0.9 * off["loss/style"]),
+        (
+            "contrastive",
+            0.5,
+            lambda on, off: (
+                on["loss/contrastive"] - on["loss/kl"]
+                > off["loss/contrastive"] - off["loss/kl"] + 1e-3
+            ),
+        ),
+    ],
+)
+def test_a_part_gets_what_it_is_for(rng, part, weight, better):
+    """Judged alike by all parts, a student that was trained with one does better in it."""
+    batch = sound(rng, teacher_task())
+    # A teacher that has learned what mel frames are about.
+    variables = {"params": train(teacher_task(), batch, 120)[0]}
+    judge = student_task(vocoding.DistillationConfig(draws=8), listener(), variables)
+    found = {}
+    for on in (True, False):
+        settings = dataclasses.replace(ALONE, **{part: weight if on else 0.0})
+        params, _ = train(student_task(settings, listener(), variables), batch, 80)
+        _, (parts, _) = judge.loss(params, {}, batch, jax.random.key(7))
+        found[on] = {name: float(value) for name, value in parts.items()}
+    assert better(found[True], found[False]), found
 
 
 def test_each_part_of_a_student_s_loss_counts(rng):
