@@ -111,7 +111,9 @@ def _cell(value: Any) -> str:
 def _caption(record: Mapping[str, Any]) -> str:
     what = f"{record['description'].rstrip('.')}. " if record["description"] else ""
     place = f"{record['date'][:10]}, {record['device']}, jax {record['versions']['jax']}"
-    return f"{what}Measured by `{record['command']}` ({place}, revision {record['revision'][:12]})."
+    commit, _, changed = record["revision"].partition("-")
+    revision = f"revision {commit[:12]}{' with changes' if changed else ''}"
+    return f"{what}Measured by `{record['command']}` ({place}, {revision})."
 
 
 def main() -> None:

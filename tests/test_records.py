@@ -131,3 +131,12 @@ def test_wrong_blocks_are_refused(tmp_path):
 def test_readme_is_up_to_date(repository):
     text = (repository / "README.md").read_text(encoding="utf-8")
     assert readme_tables.render(text) == text
+
+
+def test_a_record_of_changed_files_says_so(tmp_path):
+    path = records.write_record("x", "c", [{"a": 1}], directory=tmp_path)
+    record = json.loads(path.read_text())
+    text = "<!-- records:x -->\n<!-- /records -->\n"
+    for revision, said in (("0123456789abcdef", "9ab)."), ("0123456789abcdef-dirty", "changes).")):
+        path.write_text(json.dumps({**record, "revision": revision}))
+        assert readme_tables.render(text, tmp_path).splitlines()[-2].endswith(said)
