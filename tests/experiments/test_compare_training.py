@@ -29,6 +29,7 @@ def test_arms_differ_only_in_what_they_compare(arms):
         "float16": {"DynamicLossScalingState"},
         "float16 unscaled": set(),
         "sparse 90 %": {"GradualPruningState"},
+        "sparse 90 % by rank": {"GradualPruningState"},
         "wide sparse 80 %": {"GradualPruningState"},
         "dense-sparse-dense": {"DenseSparseDenseState"},
     }
@@ -54,3 +55,15 @@ def test_the_wide_arm_ends_with_as_many_weights_as_the_dense_one(arms):
     config, _, wide = arms["wide sparse 80 %"]
     _, _, dense = arms["float32"]
     assert (1 - config.optimizer.pruning.sparsity) * wide == pytest.approx(dense, rel=0.02)
+
+
+def test_from_a_trained_model_the_first_dense_phase_is_behind(tmp_path):
+    """The network is sparse at once, and dense again while the learning rate falls."""
+    known = compare_training.arms(tmp_path, trained=True)
+    config = compare_training.configure(known["dense-sparse-dense"], "corpus", 100, "dense")
+    settings = config.optimizer.dense_sparse_dense
+    assert settings.on and settings.dense == 0.0
+    assert settings.sparse == 1.0 - config.optimizer.schedule.decay_share
+    others = known.keys() - {"dense-sparse-dense"}
+    fresh = compare_training.arms(tmp_path)
+    assert all(known[name] == fresh[name] for name in others)
