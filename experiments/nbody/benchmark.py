@@ -52,6 +52,7 @@ PAPER = {
 }
 _WIDE = {"xla_cpu_prefer_vector_width": 512}
 _BUDGET_BYTES = 2**30
+_REST_SECONDS = 0.3
 
 Run = Callable[[], Any]
 
@@ -149,6 +150,8 @@ def take_turns(runs: dict[str, Run], repetitions: int) -> dict[str, list[float]]
     seconds = {name: [] for name in runs}
     for turn in range(-1, repetitions):
         for name in list(runs)[:: 1 if turn % 2 else -1]:
+            # Threads of the one before may still be waiting for work, at full speed.
+            time.sleep(_REST_SECONDS)
             begin = time.perf_counter()
             runs[name]()
             if turn >= 0:
