@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,15 @@ class Reporter:
             yield
         except Exception as error:
             self.error(subject, error)
+
+    @contextlib.contextmanager
+    def tell_warnings(self) -> Iterator[None]:
+        """Prints what is warned of within as lines of the command's own."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            yield
+        for warning in caught:
+            self.say(f"warning: {warning.message}")
 
     @contextlib.contextmanager
     def progress(self, name: str, total: float | None) -> Iterator[Callable[[float], None]]:

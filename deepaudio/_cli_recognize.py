@@ -125,6 +125,14 @@ def recognize(
             help="Average over the sound shifted by so many milliseconds to either side.",
         ),
     ] = 0.0,
+    packed: Annotated[
+        bool,
+        typer.Option(
+            "--packed",
+            help="Keep the recurrent matrices of a pruned model packed: less memory, and faster if "
+            "they are large.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -170,6 +178,7 @@ def recognize(
             "n_best": nbest,
             "hot_words": _parse_hot_words(hot_words or []),
             "jitter_seconds": jitter / 1000,
+            "packed": packed,
         },
         prints=not wanted and not as_json,
         several=len(inputs) > 1 or any(name.is_dir() for name in inputs),
@@ -200,7 +209,8 @@ class _Job:
         with self.reporter.guard(",".join(self.models or ["model"])):
             from deepaudio.tasks import recognizer
 
-            return recognizer.load_recognizer(self.models, **self.settings)
+            with self.reporter.tell_warnings():
+                return recognizer.load_recognizer(self.models, **self.settings)
         return None
 
     def do(self, recognizer: "Recognizer", file: Path, place: Place) -> dict:

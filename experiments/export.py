@@ -3,6 +3,7 @@
     python -m experiments.export --workdir=RUN --data_dir=CORPUS --output=my_piano.safetensors
     python -m experiments.export --workdir=RUN --data_dir=CORPUS --language_model=words.npz \
         --output=my_speech.safetensors
+    python -m experiments.export --workdir=PRUNED_RUN --packed --output=my_small_speech.safetensors
 
 The file holds the averaged variables, the model's configuration, and the settings of decoding that
 score best on the corpus's validation split: thresholds of a transcriber, the weights of a
@@ -21,7 +22,7 @@ import numpy as np
 from absl import app, flags
 
 from deepaudio import data
-from deepaudio.models import save_weights
+from deepaudio.models import pack_weights, save_weights
 from deepaudio.tasks.recognition import RecognitionTask
 from deepaudio.tasks.transcriber import make_transcriber
 from deepaudio.tasks.vocoding import Vocoding
@@ -38,6 +39,7 @@ def export(
     data_dir: str | None = None,
     language_model: str | None = None,
     half: bool = False,
+    packed: bool = False,
 ) -> dict[str, Any]:
     """Writes the averaged variables of a run, or of several, as a weights file.
 
@@ -50,6 +52,8 @@ def export(
             transcriber, with validation.jsonl for a recognizer.
         language_model: Of a recognizer: a file, or the name of one that the package ships.
         half: Stores float16, in half the space; loading makes float32 of it again.
+        packed: Stores a pruned recognizer's matrices packed, in about a tenth of the space at
+            90 %, and the rest as float16.
 
     Returns:
         The decoding that was stored, as `decode_notes` or `load_recognizer` takes it.
@@ -57,7 +61,8 @@ def export(
     Raises:
         FileNotFoundError: There is no such run or checkpoint.
         ValueError: The corpus or the language model cannot be read, there is one without the
-            other, or the runs are of different models.
+            other, the runs are of different models, or `packed` is for another model than a
+            recognizer.
     """
     if isinstance(workdirs, str | Path):
         workdirs = [workdirs]
@@ -66,7 +71,9 @@ def export(
     if any(other.config != task.config for other in tasks):
         raise ValueError(f"{', '.join(map(str, workdirs))}: runs of different models")
     variables = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *runs)
-    if half:
+    if packed and not isinstance(task, RecognitionTask):
+        raise ValueError(f"{workdirs[0]}: only a recognizer's weights can be packed")
+    if half or packed:
         # Rounded first, so that the decoding is chosen for what is stored.
         variables = jax.tree.map(lambda leaf: leaf.astype(np.float16), variables)
     rounded = jax.tree.map(lambda leaf: leaf.astype(np.float32), variables)
@@ -78,7 +85,7 @@ def export(
         decoding = _of_notes(task, rounded, data_dir)
     # Averaged weights are float32 whatever the training's precision was.
     config = {**task.config.to_dict(), "precision": "float32", "decoding": decoding}
-    save_weights(output, variables, config)
+    save_weights(output, pack_weights(variables) if packed else variables, config)
     return decoding
 
 
@@ -110,6 +117,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "A corpus on which to choose the decoding.")
     flags.DEFINE_string("language_model", None, "Of a recognizer: a file, or a shipped one.")
     flags.DEFINE_bool("half", False, "Store float16, in half the space.")
+    flags.DEFINE_bool("packed", False, "Store a pruned recognizer's matrices packed.")
 
 
 def main(argv: list[str]) -> None:
@@ -124,6 +132,7 @@ def main(argv: list[str]) -> None:
             data_dir=flags.FLAGS.data_dir,
             language_model=flags.FLAGS.language_model,
             half=flags.FLAGS.half,
+            packed=flags.FLAGS.packed,
         )
         print(f"{flags.FLAGS.output}: {decoding}")
     except (ValueError, OSError) as error:

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -73,6 +74,8 @@ def model(monkeypatch):
             return Segmenter(self._search, frame_seconds=FRAME / RATE, n_best=self._n_best)
 
     def load(weights=None, *, hot_words=None, n_best=1, beam_width=None, **settings):
+        if settings["packed"]:
+            warnings.warn("no matrix is sparse: it stays dense", stacklevel=1)
         if weights == ["nosuch"]:
             raise ValueError("no model of this name is installed")
         search = BeamSearch(ENGLISH, hot_words=hot_words, beam_width=beam_width or 10)
@@ -144,6 +147,15 @@ def test_every_format_is_written(tmp_path):
     rows = [line.split() for line in out[".ctm"].splitlines()]
     assert [row[4] for row in rows] == ["one", "two", "four"]
     assert all(row[:2] == ["a", "1"] and float(row[3]) > 0 for row in rows)
+
+
+def test_a_model_that_cannot_be_packed_is_told_of_in_a_line(tmp_path):
+    path = write(tmp_path / "a.wav")
+    result = run(path, "--packed")
+    assert (result.exit_code, result.stdout) == (0, "one two\n")
+    assert result.stderr == "warning: no matrix is sparse: it stays dense\n"
+    assert run(path, "--packed", "--quiet").stderr == ""
+    assert run(path).stderr == ""
 
 
 def test_hot_words_are_heard_for(tmp_path):

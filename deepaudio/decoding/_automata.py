@@ -27,6 +27,14 @@ class _UnitTable:
         # Searches in several threads may share the table.
         self._lock = threading.Lock()
 
+    def __getstate__(self):
+        """All but the lock, so that another process may have the table too."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     def after(self, states: np.ndarray, units: np.ndarray) -> np.ndarray:
         """The states after `units`, (N,) int32, from `states`, (N,) integers."""
         places = self._places[states]

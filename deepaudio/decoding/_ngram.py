@@ -97,6 +97,10 @@ class NgramModel:
         ]
         self._remembered: dict = {}
 
+    def __reduce__(self):
+        """As its tables, which another process builds it of again: views cannot be pickled."""
+        return type(self), (self.vocabulary, self.grams)
+
     @property
     def order(self) -> int:
         """The length of the longest n-grams."""

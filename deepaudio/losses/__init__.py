@@ -11,7 +11,7 @@ from deepaudio.losses._logistic import (
     mixture_of_logistics_log_density,
     mixture_of_logistics_nll,
 )
-from deepaudio.losses._spectral import power_loss, style_loss
+from deepaudio.losses._spectral import power_loss, spectral_loss, style_loss
 from deepaudio.losses._transcription import (
     onset_velocity_loss,
     weighted_binary_cross_entropy,
@@ -27,6 +27,7 @@ __all__ = [
     "mixture_of_logistics_nll",
     "onset_velocity_loss",
     "power_loss",
+    "spectral_loss",
     "style_loss",
     "weighted_binary_cross_entropy",
 ]

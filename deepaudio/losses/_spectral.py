@@ -57,6 +57,35 @@ def power_loss(
     return total
 
 
+def spectral_loss(
+    samples: jax.Array, targets: jax.Array, *, sizes: tuple[int, ...] = (256, 512, 1024, 2048)
+) -> jax.Array:
+    """How far a sound's spectra are from another's, frame by frame (arXiv 1910.11480, section 2.2).
+
+    Spectral convergence, the norm of the magnitudes' difference over the norm of the target's
+    magnitudes, plus the mean absolute difference of their logarithms; meaned over transforms of
+    several sizes. It says of every moment what the power loss says of the average, and so teaches
+    faster; it wants the very recording, not only its kind.
+
+    Args:
+        samples: (batch, n).
+        targets: (batch, n).
+        sizes: Samples of each transform, multiples of 4 that n is not less than.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: There are fewer samples than a transform has.
+    """
+    total = jnp.zeros((), samples.dtype)
+    for size in sizes:
+        ours, theirs = (_stft_magnitude(x, size) for x in (samples, targets))
+        convergence = jnp.sqrt(jnp.sum(jnp.square(ours - theirs)) / jnp.sum(jnp.square(theirs)))
+        total = total + convergence + jnp.mean(jnp.abs(jnp.log(ours) - jnp.log(theirs)))
+    return total / len(sizes)
+
+
 def style_loss(features: jax.Array, targets: jax.Array) -> jax.Array:
     """How far the correlations of a sound's features are from another's (section 4.2).
 

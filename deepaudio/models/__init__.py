@@ -1,10 +1,11 @@
 """Networks as pure functions of a parameter tree, and their files."""
 
+from deepaudio.kernels.wavenet import draw, mu_law_decode, mu_law_encode, num_uniforms
 from deepaudio.models._recurrent import RecurrentLayer
-from deepaudio.models._sampling import draw, mu_law_decode, mu_law_encode, num_uniforms
 from deepaudio.models.deep_speech import DeepSpeech, DeepSpeechConfig
 from deepaudio.models.deep_speech_2 import Convolution, DeepSpeech2, DeepSpeech2Config
 from deepaudio.models.onsets_and_frames import OnsetsAndFrames, OnsetsAndFramesConfig
+from deepaudio.models.packed import pack_weights, runnable_weights, unpack_weights
 from deepaudio.models.parallel_wavenet import (
     ParallelWaveNet,
     ParallelWaveNetConfig,
@@ -15,6 +16,7 @@ from deepaudio.models.wavenet import (
     WaveNet,
     WaveNetConfig,
     generate,
+    generation_weights,
     initial_state,
 )
 from deepaudio.models.weights import (
@@ -43,12 +45,16 @@ __all__ = [
     "draw",
     "draw_noise",
     "generate",
+    "generation_weights",
     "initial_state",
     "load_weights",
     "mu_law_decode",
     "mu_law_encode",
     "num_uniforms",
+    "pack_weights",
+    "runnable_weights",
     "save_weights",
     "shipped_file",
     "shipped_weights",
+    "unpack_weights",
 ]

@@ -6,7 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from deepaudio.kernels import sparse
+
 Dtype = jnp.dtype
+# A dense stack of matrices, or a packed one a direction; of `deepaudio.models.pack_weights`.
+Kernel = jax.Array | tuple[sparse.PackedMatrix | jax.Array, ...]
 CellName = Literal["rnn", "gru"]
 # Blocks of units that a cell's projections consist of.
 _GATES = {"rnn": 1, "gru": 3}
@@ -26,7 +30,8 @@ class RecurrentLayer(nn.Module):
     run in one scan, so that a step is the recurrent product and the cell's arithmetic only. Batch
     norm is sequence-wise (section 3.2 there): statistics over batch and time, padding left out, of
     the projected inputs alone. "rnn" is a clipped rectifier; "gru" multiplies the reset gate with
-    U h (section 3.4 there, tanh for f), as cuDNN and torch do.
+    U h (section 3.4 there, tanh for f), as cuDNN and torch do. For inference U may be packed: the
+    variable `recurrent_kernel` of the collection "packed" then stands for the parameter.
 
     Attributes:
         units: Hidden units.
@@ -86,16 +91,14 @@ class RecurrentLayer(nn.Module):
                 name="norm",
             )
             projected = norm(projected, mask=paddings[..., None] == 0)
-        kernel = self.param(
-            "recurrent_kernel", _initial_kernel, (directions, self.units, gates), self.param_dtype
-        )
+        kernel = self._recurrent_kernel((directions, self.units, gates))
         if carry is None:
             carry = jnp.zeros((directions, inputs.shape[1], self.units), self.accumulation_dtype)
         keep = (1.0 - paddings).astype(self.accumulation_dtype)[..., None]
         outputs, carry = scan_cell(
             self.cell,
             _by_direction(projected, directions),
-            kernel.astype(self.dtype),
+            kernel,
             _by_direction(keep, directions),
             carry,
         )
@@ -104,9 +107,15 @@ class RecurrentLayer(nn.Module):
             total = total + outputs[::-1, 1]
         return total.swapaxes(0, 1), carry
 
+    def _recurrent_kernel(self, shape):
+        if self.has_variable("packed", "recurrent_kernel"):
+            return self.get_variable("packed", "recurrent_kernel")
+        kernel = self.param("recurrent_kernel", _initial_kernel, shape, self.param_dtype)
+        return kernel.astype(self.dtype)
+
 
 def scan_cell(
-    cell: CellName, projected: jax.Array, kernel: jax.Array, keep: jax.Array, carry: jax.Array
+    cell: CellName, projected: jax.Array, kernel: Kernel, keep: jax.Array, carry: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Runs a cell over time.
 
@@ -114,7 +123,8 @@ def scan_cell(
         cell: "rnn" or "gru".
         projected: (frames, directions, batch, gates * units) input projections; of a GRU update,
             reset, candidate.
-        kernel: (directions, units, gates * units), of the dtype of `projected`.
+        kernel: (directions, units, gates * units), of the dtype of `projected`; or packed, without
+            gradients.
         keep: (frames, directions, batch, 1), 0 where the state is set to zero.
         carry: (directions, batch, units) state before the first frame; its dtype is that of the
             sum over time.
@@ -127,12 +137,25 @@ def scan_cell(
 
     def step(hidden, inputs):
         projection, kept = inputs
-        recurrent = jnp.einsum("dbu,dug->dbg", hidden.astype(dtype), kernel)
+        recurrent = _multiply(hidden.astype(dtype), kernel)
         hidden = advance(projection, recurrent, hidden) * kept
         return hidden, hidden.astype(dtype)
 
     carry, outputs = jax.lax.scan(step, carry, (projected, keep))
     return outputs, carry
+
+
+def _multiply(hidden, kernel):
+    """(directions, batch, units) times the kernel, of the dtype of the hidden state."""
+    if not isinstance(kernel, tuple):
+        return jnp.einsum("dbu,dug->dbg", hidden, kernel)
+    products = [
+        # Packed matrices take few vectors at a time.
+        sparse.matvec(matrix, states[first : first + sparse.MAX_BATCH])
+        for states, matrix in zip(hidden, kernel, strict=True)
+        for first in range(0, len(states), sparse.MAX_BATCH)
+    ]
+    return jnp.concatenate(products).reshape(*hidden.shape[:2], -1).astype(hidden.dtype)
 
 
 def _rnn(projection, recurrent, hidden):

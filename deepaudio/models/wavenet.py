@@ -2,23 +2,17 @@
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from deepaudio.kernels import wavenet
+from deepaudio.kernels.wavenet import OUTPUTS, Output, mu_law_encode, num_parameters
+from deepaudio.kernels.wavenet import State as GenerationState
 from deepaudio.models._causal import GatedLayer, Upsampler, receptive_field, shift_right
 from deepaudio.models._layers import Dtype
-from deepaudio.models._sampling import (
-    MU_LAW_CODES,
-    OUTPUTS,
-    Output,
-    draw,
-    mu_law_encode,
-    num_parameters,
-    num_uniforms,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +112,7 @@ class WaveNet(nn.Module):
         if c.speakers:
             self.speaker = nn.Embed(c.speakers, c.conditioning, **dtypes)
         if c.output == "mu_law":
-            self.first = nn.Embed(MU_LAW_CODES, c.residual, **dtypes)
+            self.first = nn.Embed(num_parameters("mu_law", 0), c.residual, **dtypes)
         else:
             self.first = nn.Dense(c.residual, **dtypes)
         self.layers = [
@@ -160,36 +154,6 @@ class WaveNet(nn.Module):
             skips = skips + skip
         return self._leave(skips)
 
-    def step(
-        self, state: "GenerationState", conditioning: jax.Array
-    ) -> tuple["GenerationState", jax.Array]:
-        """One step of generation: what `distribution` gives there, from the state before it.
-
-        Args:
-            state: With the sample before this one.
-            conditioning: (batch, conditioning) of this sample.
-
-        Returns:
-            The state, whose sample is still the one before, and (batch, n) parameters.
-        """
-        hidden = self._enter(state.sample)
-        skips, buffers = 0.0, []
-        width = self.config.filter_width
-        for layer, buffer in zip(self.layers, state.buffers, strict=True):
-            size = buffer.shape[0]
-            past = [
-                jax.lax.dynamic_index_in_dim(
-                    buffer, (state.count - back * layer.dilation) % size, keepdims=False
-                )
-                for back in range(width - 1, 0, -1)
-            ]
-            here = state.count % size
-            buffers.append(jax.lax.dynamic_update_index_in_dim(buffer, hidden, here, axis=0))
-            hidden, skip = layer.gated([*past, hidden], conditioning)
-            skips = skips + skip
-        state = state._replace(buffers=tuple(buffers), count=state.count + 1)
-        return state, self._leave(skips)
-
     def _enter(self, samples):
         if self.config.output == "mu_law":
             return self.first(mu_law_encode(samples))
@@ -200,27 +164,50 @@ class WaveNet(nn.Module):
         return self.parameters(x).astype(self.output_dtype)
 
 
-class GenerationState(NamedTuple):
-    """What sequential generation remembers of the past.
+def generation_weights(network: WaveNet, variables: dict[str, Any]) -> wavenet.Weights:
+    """The network's matrices as sequential generation takes them.
 
-    Attributes:
-        buffers: For every layer the inputs that its filter will need, (its reach, batch, residual),
-            a ring: input t lies at t modulo the reach.
-        sample: (batch,) the sample before the next.
-        count: int32 scalar, samples generated.
+    Args:
+        network: The module.
+        variables: Of `network.init`.
+
+    Returns:
+        The matrices, in the dtype of the network's arithmetic.
     """
+    config, params = network.config, variables["params"]
+    layers = [params[f"layers_{number}"] for number in range(config.layers)]
 
-    buffers: tuple[jax.Array, ...]
-    sample: jax.Array
-    count: jax.Array
+    def stacked(part, name, dtype):
+        return jnp.stack([layer[part][name] for layer in layers]).astype(dtype)
+
+    exact, dtype = jnp.float32, network.dtype
+    kernels, biases = (
+        stacked("output", name, kind) for name, kind in (("kernel", dtype), ("bias", exact))
+    )
+    if config.output == "mu_law":
+        first = params["first"]["embedding"].astype(dtype)
+    else:
+        first = jnp.stack([params["first"]["kernel"][0], params["first"]["bias"]]).astype(exact)
+    gate = stacked("filter", "kernel", dtype)
+    shape = (config.layers, config.filter_width, config.residual, 2 * config.gate)
+    return wavenet.Weights(
+        first=first,
+        gate=gate.reshape(shape),
+        gate_bias=stacked("filter", "bias", exact),
+        conditioning=stacked("conditioning", "kernel", dtype),
+        residual=kernels[..., : config.residual],
+        residual_bias=biases[..., : config.residual],
+        skip=kernels[..., config.residual :],
+        skip_bias=biases[..., config.residual :].sum(0),
+        head=params["head"]["kernel"].astype(dtype),
+        head_bias=params["head"]["bias"].astype(exact),
+        parameters=params["parameters"]["kernel"].astype(dtype),
+        parameters_bias=params["parameters"]["bias"].astype(exact),
+    )
 
 
 def initial_state(network: WaveNet, batch: int) -> GenerationState:
-    """The state before the first sample.
-
-    Its past is silence as the parallel network has it: every layer's input is zero there, not what
-    the layers would make of zeros.
-    """
+    """The state before the first sample, see `deepaudio.kernels.wavenet.initial_state`."""
     config = network.config
     buffers = tuple(
         jnp.zeros(((config.filter_width - 1) * dilation, batch, config.residual), network.dtype)
@@ -236,8 +223,8 @@ def generate(
     uniforms: jax.Array,
     state: GenerationState | None = None,
     *,
-    temperature: float = 1.0,
-    implementation: Literal["xla"] | None = None,
+    temperature: float | jax.Array = 1.0,
+    implementation: Literal["xla", "mosaic_gpu"] | None = None,
 ) -> tuple[jax.Array, GenerationState]:
     """Generates samples one after another, O(layers) each.
 
@@ -248,32 +235,22 @@ def generate(
         uniforms: (batch, time, n) from [0, 1), n as `num_uniforms` says.
         state: Where an earlier call ended; None to begin.
         temperature: As `draw` takes it.
-        implementation: "xla", a scan; None for the best there is.
+        implementation: As `deepaudio.kernels.wavenet.generate` takes it.
 
     Returns:
         (batch, time) samples, and the state to go on with.
 
     Raises:
-        ValueError: Sizes disagree, the state is another model's, or the implementation is unknown.
+        ValueError: Sizes disagree, the state is another model's, or the implementation is unknown
+            or does not do such a network.
     """
-    config = network.config
-    batch, time = conditioning.shape[:2]
-    if implementation not in (None, "xla"):
-        raise ValueError(f"{implementation=} must be 'xla' or None")
-    if uniforms.shape != (batch, time, num_uniforms(config.output)):
-        expected = (batch, time, num_uniforms(config.output))
-        raise ValueError(f"uniforms must be {expected}, not {uniforms.shape}")
-    fresh = initial_state(network, batch)
-    state = fresh if state is None else state
-    if jax.tree.map(jnp.shape, state) != jax.tree.map(jnp.shape, fresh):
-        raise ValueError("the state is that of another model or another number of streams")
-
-    def advance(state, inputs):
-        vector, uniform = inputs
-        state, parameters = network.apply(variables, state, vector, method="step")
-        sample = draw(parameters, uniform, config.output, temperature)
-        return state._replace(sample=sample), sample
-
-    inputs = (conditioning.swapaxes(0, 1), uniforms.swapaxes(0, 1))
-    state, samples = jax.lax.scan(advance, state, inputs)
-    return samples.swapaxes(0, 1), state
+    return wavenet.generate(
+        generation_weights(network, variables),
+        conditioning,
+        uniforms,
+        state,
+        dilations=network.config.dilations,
+        output=network.config.output,
+        temperature=temperature,
+        implementation=implementation,
+    )

@@ -8,6 +8,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from deepaudio.models import packed
+
 _SHIPPED = Path(__file__).parent.parent / "weights"
 
 
@@ -31,10 +33,14 @@ def save_weights(path: str | Path, variables: dict, config: dict) -> None:
 
     Args:
         path: The file; written beside and renamed, so it is never half a file.
-        variables: Nested dict of arrays, e.g. `{"params": …, "batch_stats": …}`.
+        variables: Nested dict of arrays, e.g. `{"params": …, "batch_stats": …}`; of packed
+            matrices in the collection "packed", as `pack_weights` gives it.
         config: What `load_weights` gives back; JSON types only.
     """
     path = Path(path)
+    if packed.COLLECTION in variables:
+        matrices = packed.encode(variables[packed.COLLECTION])
+        variables = {**variables, packed.COLLECTION: matrices}
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     tensors = {name: np.ascontiguousarray(array) for name, array in flat.items()}
     partial = path.with_name(f".{path.name}.partial")
@@ -50,8 +56,8 @@ def load_weights(name: str | Path) -> tuple[dict, dict]:
         name: The name of shipped weights, or a path.
 
     Returns:
-        The variables as nested dicts of numpy arrays, float32 where float16 is stored, and the
-        configuration.
+        The variables as nested dicts of numpy arrays, float32 where float16 is stored, with packed
+        matrices where such are stored; and the configuration.
 
     Raises:
         WeightsError: There is no such file, or it is not one that `save_weights` wrote.
@@ -70,7 +76,13 @@ def load_weights(name: str | Path) -> tuple[dict, dict]:
     except KeyError as error:
         raise WeightsError(f"{path}: holds no configuration, so was not written here") from error
     flat = {name: _single(array) for name, array in flat.items()}
-    return flax.traverse_util.unflatten_dict(flat, sep="/"), config
+    variables = flax.traverse_util.unflatten_dict(flat, sep="/")
+    if packed.COLLECTION in variables:
+        try:
+            variables[packed.COLLECTION] = packed.decode(variables[packed.COLLECTION])
+        except (ValueError, KeyError) as error:
+            raise WeightsError(f"{path}: damaged packed matrices: {error}") from error
+    return variables, config
 
 
 def _single(array):

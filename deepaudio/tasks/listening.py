@@ -1,7 +1,7 @@
 """Sound as it arrives to log probabilities: in fixed pieces with state, or in windows."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -128,6 +128,65 @@ def can_stream(task: RecognitionTask) -> bool:
     return hasattr(task.network, "recur") and not task.config.model.bidirectional
 
 
+class Piece(NamedTuple):
+    """What `StreamingNetwork.advance` takes of one sound at a time.
+
+    Attributes:
+        samples: (window_samples,) float32.
+        first: () int32, spectrogram frame that they begin with.
+        total: () int32, spectrogram frames of the whole sound, or more than will come.
+        kept: Which of the piece's outputs lie in the sound.
+    """
+
+    samples: np.ndarray
+    first: np.int32
+    total: np.int32
+    kept: slice
+
+
+class PieceCutter:
+    """Cuts one sound into the pieces of a `StreamingNetwork`."""
+
+    def __init__(self, task: RecognitionTask, network: StreamingNetwork):
+        """Begins a sound.
+
+        Args:
+            task: Says how many samples a frame has.
+            network: Says which samples a piece needs.
+        """
+        self._hop = task.config.front_end.hop_length
+        self._stride = task.config.model.time_stride
+        self._network = network
+        self._buffer = np.zeros(network.left * self._hop, np.float32)
+        self._heard = self._pieces = 0
+
+    def feed(self, samples: np.ndarray) -> Iterator[Piece]:
+        """Takes (n,) float32 samples; gives the pieces that are whole by now."""
+        self._heard += len(samples)
+        self._buffer = np.concatenate([self._buffer, samples.astype(np.float32)])
+        while len(self._buffer) >= self._network.window_samples:
+            yield self._piece(_ENDLESS)
+
+    def finish(self) -> Iterator[Piece]:
+        """Ends the sound; gives the pieces that are left."""
+        total = -(-self._heard // self._hop)
+        outputs = -(-total // self._stride)
+        while self._pieces * self._network.chunk - self._network.lookahead < outputs:
+            missing = max(self._network.window_samples - len(self._buffer), 0)
+            self._buffer = np.pad(self._buffer, (0, missing))
+            yield self._piece(np.int32(total), outputs)
+
+    def _piece(self, total, outputs=None):
+        network, number = self._network, self._pieces
+        first = np.int32(number * network.chunk * self._stride - network.left)
+        window = self._buffer[: network.window_samples]
+        self._buffer = self._buffer[network.step_samples :]
+        self._pieces += 1
+        place = number * network.chunk - network.lookahead
+        end = network.chunk if outputs is None else outputs - place
+        return Piece(window, first, total, slice(max(-place, 0), max(end, 0)))
+
+
 class StreamingListener:
     """Feeds one sound to a `StreamingNetwork`."""
 
@@ -144,49 +203,27 @@ class StreamingListener:
             network: Says which samples a piece needs.
             advance: Its `advance` with the variables, compiled.
         """
-        self._hop = task.config.front_end.hop_length
-        self._stride = task.config.model.time_stride
         self._outputs = task.config.model.num_outputs
-        self._network, self._advance = network, advance
+        self._cutter = PieceCutter(task, network)
+        self._advance = advance
         self._state = network.initial_state()
-        self._buffer = np.zeros(network.left * self._hop, np.float32)
-        self._heard = self._pieces = 0
 
     def feed(self, samples: np.ndarray) -> np.ndarray:
         """As `Listener.feed`."""
-        self._heard += len(samples)
-        self._buffer = np.concatenate([self._buffer, samples.astype(np.float32)])
-        found = []
-        while len(self._buffer) >= self._network.window_samples:
-            found.append(self._piece(_ENDLESS))
-        return self._joined(found)
+        return self._heard(self._cutter.feed(samples))
 
     def finish(self) -> np.ndarray:
         """As `Listener.finish`."""
-        total = -(-self._heard // self._hop)
-        outputs = -(-total // self._stride)
-        found = []
-        while self._pieces * self._network.chunk - self._network.lookahead < outputs:
-            missing = max(self._network.window_samples - len(self._buffer), 0)
-            self._buffer = np.pad(self._buffer, (0, missing))
-            found.append(self._piece(np.int32(total), outputs))
-        return self._joined(found)
+        return self._heard(self._cutter.finish())
 
-    def _piece(self, total, outputs=None):
-        network, number = self._network, self._pieces
-        first = np.int32(number * network.chunk * self._stride - network.left)
-        window = self._buffer[: network.window_samples]
-        log_probs, self._state = self._advance(
-            self._state, window[None], first[None], np.asarray(total)[None]
-        )
-        self._buffer = self._buffer[network.step_samples :]
-        self._pieces += 1
-        place = number * network.chunk - network.lookahead
-        end = network.chunk if outputs is None else outputs - place
-        return np.asarray(log_probs[0])[max(-place, 0) : max(end, 0)]
-
-    def _joined(self, found):
-        return np.concatenate([np.zeros((0, self._outputs), np.float32), *found])
+    def _heard(self, pieces):
+        found = [np.zeros((0, self._outputs), np.float32)]
+        for samples, first, total, kept in pieces:
+            log_probs, self._state = self._advance(
+                self._state, samples[None], first[None], total[None]
+            )
+            found.append(np.asarray(log_probs[0])[kept])
+        return np.concatenate(found)
 
 
 class WindowedListener:

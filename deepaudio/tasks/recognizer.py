@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +16,12 @@ from deepaudio.decoding import (
     Transcript,
     Word,
     load_language_model,
+)
+from deepaudio.models.packed import (
+    COLLECTION,
+    pack_weights,
+    runnable_weights,
+    unpack_weights,
 )
 from deepaudio.models.weights import WeightsError, check_shapes, load_weights, shipped_file
 from deepaudio.tasks.listening import (
@@ -87,6 +93,22 @@ class Heard:
     partial: str
 
 
+class Parts(NamedTuple):
+    """What a recognizer consists of, for those who run many streams at once.
+
+    Attributes:
+        task: Of the network, which hears live sound.
+        variables: Of the network, on the device.
+        search: What reads words from probabilities.
+        delay_seconds: By how much the network writes later than it hears.
+    """
+
+    task: RecognitionTask
+    variables: dict[str, Any]
+    search: BeamSearch
+    delay_seconds: float
+
+
 class Recognizer:
     """A model with its decoder.
 
@@ -136,9 +158,9 @@ class Recognizer:
         self._n_best = n_best
         self._delay = delay_seconds
         if self.streams:
-            variables = jax.device_put(models[0][1])
+            self._variables = jax.device_put(models[0][1])
             self._networks = {
-                seconds: _compiled_stream(task, variables, seconds)
+                seconds: _compiled_stream(task, self._variables, seconds)
                 for seconds in (_FILE_SECONDS, _LIVE_SECONDS)
             }
         else:
@@ -192,9 +214,21 @@ class Recognizer:
         Raises:
             ValueError: The model needs whole sounds.
         """
+        self._require_streams()
+        return StreamingRecognizer(self._listener(_LIVE_SECONDS), self._segmenter())
+
+    def parts(self) -> Parts:
+        """What it consists of.
+
+        Raises:
+            ValueError: The model needs whole sounds.
+        """
+        self._require_streams()
+        return Parts(self._task, self._variables, self._search, self._delay)
+
+    def _require_streams(self):
         if not self.streams:
             raise ValueError("only a single forward-only model without jitter hears live sound")
-        return StreamingRecognizer(self._listener(_LIVE_SECONDS), self._segmenter())
 
     def _listener(self, seconds: float) -> Listener:
         if self.streams:
@@ -332,6 +366,7 @@ def load_recognizer(
     hot_words: Mapping[str, float] | None = None,
     n_best: int = 1,
     jitter_seconds: float = 0.0,
+    packed: bool = False,
 ) -> Recognizer:
     """A recognizer with weights from files.
 
@@ -346,6 +381,7 @@ def load_recognizer(
         hot_words: As `BeamSearch` takes them.
         n_best: Transcripts a segment.
         jitter_seconds: As `Recognizer` takes it.
+        packed: As `load_model` takes it.
 
     Returns:
         The recognizer.
@@ -357,7 +393,7 @@ def load_recognizer(
     names = [weights or DEFAULT_WEIGHTS] if isinstance(weights, str | Path | None) else weights
     models, stored = [], None
     for name in names:
-        task, variables, decoding = load_model(name)
+        task, variables, decoding = load_model(name, packed=packed)
         models.append((task, variables))
         stored = decoding if stored is None else stored
     model_path = language_model or stored.get("language_model")
@@ -388,11 +424,15 @@ def _load_language_model(name: str | Path) -> LanguageModel:
     return load_language_model(path)
 
 
-def load_model(name: str | Path) -> tuple[RecognitionTask, dict[str, Any], dict[str, Any]]:
+def load_model(
+    name: str | Path, *, packed: bool = False
+) -> tuple[RecognitionTask, dict[str, Any], dict[str, Any]]:
     """Reads a recognition model.
 
     Args:
-        name: A path, or the name of weights shipped in the package.
+        name: A path, or the name of weights shipped in the package; dense or packed weights.
+        packed: Whether the recurrent matrices of a pruned model run packed, which is faster for
+            large ones; with a warning, the model stays dense if it is not pruned.
 
     Returns:
         The task, its variables, and the decoding settings that were stored with them.
@@ -406,5 +446,12 @@ def load_model(name: str | Path) -> tuple[RecognitionTask, dict[str, Any], dict[
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{name}: not the weights of a recognition model: {error}") from error
     task = RecognitionTask(config)
-    check_shapes(variables, jax.eval_shape(task.init, jax.random.key(0)), name)
+    dense = unpack_weights(variables)
+    check_shapes(dense, jax.eval_shape(task.init, jax.random.key(0)), name)
+    if not packed:
+        variables = dense
+    elif COLLECTION in variables:
+        variables = runnable_weights(variables)
+    else:
+        variables = runnable_weights(pack_weights(variables))
     return task, variables, stored.get("decoding", {})

@@ -1,5 +1,6 @@
 """Sound of any length to notes, in bounded memory: what the command and the server run."""
 
+import copy
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ class Transcriber:
         sample_rate: Of the sound it takes, in Hz.
         hop_length: Samples a frame.
         frame_seconds: Length of a frame in seconds.
+        predict: What was given.
+        window_samples: Samples of a window.
     """
 
     def __init__(
@@ -73,7 +76,8 @@ class Transcriber:
         self.sample_rate = sample_rate
         self.hop_length = hop_length
         self.frame_seconds = hop_length / sample_rate
-        self._predict = predict
+        self.predict = predict
+        self.window_samples = window_frames * hop_length
         self._window_frames = window_frames
         self._margin_frames = margin_frames
         self._batch_size = batch_size
@@ -150,11 +154,21 @@ class Transcriber:
             **self._ends,
         )
 
+    def through(self, predict: Callable[[np.ndarray], Rolls]) -> "Transcriber":
+        """The same transcriber, whose windows go one at a time through another function.
+
+        Args:
+            predict: From samples (1, window_samples) float32 to rolls (1, window_frames, 88).
+        """
+        other = copy.copy(self)
+        other.predict, other._batch_size = predict, 1
+        return other
+
     def _run(self, pending: list[np.ndarray], batch_size: int) -> list[np.ndarray | None]:
         """The kept frames of these windows, (windows * core, 88) a roll."""
         batch = np.pad(np.stack(pending), ((0, batch_size - len(pending)), (0, 0)))
         inner = slice(self._margin_frames, self._window_frames - self._margin_frames)
-        rolls = self._predict(batch)
+        rolls = self.predict(batch)
         if not self._has_onsets:
             rolls = rolls._replace(onsets=None)
         return [

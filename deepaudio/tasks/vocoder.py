@@ -2,9 +2,9 @@
 
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,21 +40,31 @@ class Vocoder:
     Attributes:
         task: Of the network.
         convention: The mel convention that it reads.
+        variables: Of the network.
     """
 
-    def __init__(self, task: TeacherTask | StudentTask, variables: dict[str, Any]):
+    def __init__(
+        self,
+        task: TeacherTask | StudentTask,
+        variables: dict[str, Any],
+        window: Callable[["StudentWindow"], np.ndarray] | None = None,
+    ):
         """Compiles nothing yet.
 
         Args:
             task: A teacher's, for sequential sampling, or a student's.
             variables: Of its network.
+            window: Makes the sound of a student's window, (n,) float32, in place of the network
+                that is run here, e.g. together with the windows of others.
         """
         self.task = task
         self.convention = task.convention
-        self._variables = variables
+        self.variables = variables
         hop, rate = self.convention.hop_length, self.convention.sample_rate
         self._frames = max(1, round(_PIECE_SECONDS * rate / hop))
         self._maker = _sequential if isinstance(task, TeacherTask) else _parallel
+        if window is not None:
+            self._maker = functools.partial(_elsewhere, window)
 
     def mel(self, samples: np.ndarray) -> np.ndarray:
         """The log-mel spectrogram of a sound, for copy synthesis.
@@ -144,8 +154,8 @@ class Vocoder:
         if not 0 <= speaker < max(model.speakers, 1):
             last = max(model.speakers, 1) - 1
             raise ValueError(f"{speaker=} must be one of the model's, 0 to {last}")
-        settings = (jax.random.key(seed), temperature, jnp.array([speaker], jnp.int32))
-        make, window, advance = self._maker(self.task, self._variables, self._frames, settings)
+        settings = seed, temperature, speaker
+        make, window, advance = self._maker(self.task, self.variables, self._frames, settings)
         margin, hop = model.margin, model.hop_length
         silence = float(self.convention.log(self.convention.floor))
         held = np.full((margin, model.mels), silence, np.float32)
@@ -183,31 +193,82 @@ def _with_last(items):
         yield previous, True
 
 
-def _parallel(task, variables, frames, settings):
-    """How a student makes windows: the function, and a window's and a step's frames.
+class StudentWindow(NamedTuple):
+    """A stretch of frames that a student makes sound of, and how.
 
-    A window begins with the frames whose noise the rest can hear.
+    Attributes:
+        start: Number of its first frame after the margin, from which its noise follows.
+        mel: (frames, bands) float32, margins included.
+        seed: Of the noise.
+        temperature: Factor of the noise's scale.
+        speaker: Whose voice, by number.
     """
-    model = task.config.model
-    hop = model.hop_length
-    past = math.ceil(model.receptive_field / hop)
-    window = past + frames
+
+    start: int
+    mel: np.ndarray
+    seed: int
+    temperature: float
+    speaker: int
+
+
+def student_window_frames(task: StudentTask) -> int:
+    """Frames of every window, margins included, that a `Vocoder` of that student makes."""
+    convention = task.convention
+    frames = max(1, round(_PIECE_SECONDS * convention.sample_rate / convention.hop_length))
+    return _past(task) + frames + 2 * task.config.model.margin
+
+
+def _past(task):
+    """Frames whose noise the frames after them can hear; a window begins with so many."""
+    return math.ceil(task.config.model.receptive_field / task.config.model.hop_length)
+
+
+def _elsewhere(window, task, variables, frames, settings):
+    """As `_parallel`, by a function that was given."""
 
     def make(start, mel):
-        return np.asarray(_student_window(task, variables, start, mel, *settings))
+        return window(StudentWindow(start, mel, *settings))
 
-    return make, window, frames
+    return make, _past(task) + frames, frames
+
+
+def _parallel(task, variables, frames, settings):
+    """How a student makes windows: the function, and a window's and a step's frames."""
+
+    def make(start, mel):
+        one = jax.tree.map(lambda x: np.asarray(x)[None], StudentWindow(start, mel, *settings))
+        return np.asarray(student_windows(task, variables, one)[0])
+
+    return make, _past(task) + frames, frames
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _student_window(task, variables, start, mel, key, temperature, speaker):
+def student_windows(
+    task: StudentTask, variables: dict[str, Any], windows: StudentWindow
+) -> jax.Array:
+    """The sound of some windows of equal length; each is what it would be by itself.
+
+    Args:
+        task: Of the student.
+        variables: Of its network.
+        windows: With a leading axis in every field, (batch, ...).
+
+    Returns:
+        (batch, n) float32 in [-1, 1].
+    """
+    return jax.vmap(functools.partial(_student_window, task, variables))(windows)
+
+
+def _student_window(task, variables, window):
+    start, mel, seed, temperature, speaker = window
     model = task.config.model
     frames = mel.shape[0] - 2 * model.margin
+    key = jax.random.key(seed)
     # A frame's noise follows from its number, so that every window that holds it has the same.
     keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(start + jnp.arange(frames))
     noise = jax.vmap(lambda k: draw_noise(k, (model.hop_length,), model.noise))(keys)
-    noise = temperature * noise.reshape(1, -1)
-    speakers = speaker if model.speakers else None
+    noise = temperature.astype(jnp.float32) * noise.reshape(1, -1)
+    speakers = speaker.astype(jnp.int32)[None] if model.speakers else None
     samples, *_ = task.network.apply(variables, noise, task.normalized(mel)[None], speakers)
     return jnp.clip(samples[0], -1.0, 1.0)
 
@@ -215,6 +276,8 @@ def _student_window(task, variables, start, mel, key, temperature, speaker):
 def _sequential(task, variables, frames, settings):
     """How a teacher makes windows; it remembers what came before, so a window is all fresh."""
     state = initial_state(task.network, 1)
+    seed, temperature, speaker = settings
+    settings = jax.random.key(seed), temperature, jnp.array([speaker], jnp.int32)
 
     def make(start, mel):
         nonlocal state

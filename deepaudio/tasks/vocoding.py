@@ -36,6 +36,7 @@ class DistillationConfig:
     Attributes:
         draws: Samples of the student's distribution a step, for the cross-entropy.
         power: Weight of the power loss.
+        spectral: Weight of the spectral loss, which is not the paper's.
         style: Weight of the perceptual loss.
         contrastive: gamma, the weight of the divergence with another sound's conditioning.
         regularization: Of a Gaussian student's divergence (ClariNet).
@@ -43,6 +44,7 @@ class DistillationConfig:
 
     draws: int = 10
     power: float = 100.0
+    spectral: float = 0.0
     style: float = 1.0
     contrastive: float = 0.3
     regularization: float = 4.0
@@ -304,6 +306,9 @@ class StudentTask(Vocoding):
         if settings.power:
             parts["loss/power"] = losses.power_loss(samples, targets)
             total = total + settings.power * parts["loss/power"]
+        if settings.spectral:
+            parts["loss/spectral"] = losses.spectral_loss(samples, targets)
+            total = total + settings.spectral * parts["loss/spectral"]
         if settings.style:
             parts["loss/style"] = losses.style_loss(
                 self._features(samples), self._features(targets)

@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from rich.table import Table
 
 from deepaudio.kernels import nbody
 from experiments import _arguments, records
+from experiments._turns import Run, take_turns
 from experiments.nbody.machine_code import SLOTS
 
 SOFTENING = 1e-2
@@ -52,9 +52,6 @@ PAPER = {
 }
 _WIDE = {"xla_cpu_prefer_vector_width": 512}
 _BUDGET_BYTES = 2**30
-_REST_SECONDS = 0.3
-
-Run = Callable[[], Any]
 
 
 def bodies(number: int) -> dict[str, np.ndarray]:
@@ -143,20 +140,6 @@ def numpy_run(arrays: dict[str, np.ndarray], rows: int = 256) -> Run:
         return np.concatenate(found, axis=1)
 
     return run
-
-
-def take_turns(runs: dict[str, Run], repetitions: int) -> dict[str, list[float]]:
-    """Seconds of every run in every turn, after one that warms up."""
-    seconds = {name: [] for name in runs}
-    for turn in range(-1, repetitions):
-        for name in list(runs)[:: 1 if turn % 2 else -1]:
-            # Threads of the one before may still be waiting for work, at full speed.
-            time.sleep(_REST_SECONDS)
-            begin = time.perf_counter()
-            runs[name]()
-            if turn >= 0:
-                seconds[name].append(time.perf_counter() - begin)
-    return seconds
 
 
 def rows_of(

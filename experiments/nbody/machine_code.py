@@ -14,12 +14,7 @@ one instruction; loads of sources from shared memory come on top, one for severa
 """
 
 import collections
-import os
-import re
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from deepaudio.kernels.nbody import KernelConfig, _laws, mosaic_gpu
-from experiments import _arguments, _h200, records
+from experiments import _arguments, _machine_code, records
 
 # Differences 3, squared distance 3, then: rsqrt 1, three products to m / s^3, three sums;
 _GRAVITY = 3 + 3 + 1 + 3 + 3
@@ -89,15 +84,9 @@ def measure(law: _laws.Law, number: int, config: KernelConfig | None = None) -> 
         (column,) * len(law.target_padding),
         (column,) * len(law.source_padding),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MOSAIC_GPU_DUMP_TO"] = folder
-        try:
-            _h200.compile_for_h200(run, arguments)
-        finally:
-            del os.environ["MOSAIC_GPU_DUMP_TO"]
-        code, usage = (_read(folder, suffix) for suffix in (".sass_ctrl", ".ptxas"))
+    made = _machine_code.compile_kernel(run, arguments)
     interactions = config.unroll * config.targets // 128
-    mix = main_loop(code)
+    mix = main_loop(made.code)
     instructions = mix.total() / interactions
     goal = GOALS.get(law.name, _GOAL_OVER_MINIMUM * MINIMUM[law.name])
     return {
@@ -106,20 +95,11 @@ def measure(law: _laws.Law, number: int, config: KernelConfig | None = None) -> 
         "minimum": MINIMUM[law.name],
         "goal": goal,
         "reached": instructions <= goal,
-        "registers": int(re.search(r"Used (\d+) registers", usage)[1]),
-        "spilled_bytes": sum(int(n) for n in re.findall(r"(\d+) bytes spill", usage)),
+        "registers": made.registers,
+        "spilled_bytes": made.spilled_bytes,
         "billion_interactions_per_second_at_most": SLOTS / instructions / 1e9,
         "mix": {name: count / interactions for name, count in mix.most_common()},
     }
-
-
-def _read(folder, suffix):
-    found = sorted(Path(folder).glob(f"*{suffix}"))
-    if not found:
-        raise RuntimeError(
-            "no machine code was written: install nvidia-cuda-nvdisasm beside the extra gpu"
-        )
-    return found[0].read_text()
 
 
 def main_loop(code: str) -> collections.Counter[str]:
@@ -136,35 +116,11 @@ def main_loop(code: str) -> collections.Counter[str]:
     Raises:
         ValueError: There is no such loop.
     """
-    labels, lines = {}, []
-    for line in code.splitlines():
-        if label := re.match(r"\s*(\.L_x_\d+):", line):
-            labels[label[1]] = len(lines)
-        elif found := re.search(
-            r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)(.*)", line
-        ):
-            lines.append((found[1], found[2]))
-    loops = []
-    for last, (name, rest) in enumerate(lines):
-        target = re.search(r"\.L_x_\d+", rest) if name == "BRA" else None
-        if target and labels.get(target[0], last + 1) <= last:
-            loops.append((labels[target[0]], last))
-    inner = [
-        collections.Counter(name for name, _ in lines[a : b + 1])
-        for a, b in loops
-        if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in loops)
-    ]
+    inner = _machine_code.innermost_loops(code)
     sums = [mix for mix in inner if mix["MUFU"] and not mix["FSEL"]]
     if len(sums) != 1:
         raise ValueError(f"{len(sums)} loops look like the sum over sources, not one")
     return sums[0]
-
-
-def find_disassembler() -> None:
-    """Puts nvdisasm on the path if it is not there and pip has installed it."""
-    found = [p for site in sys.path for p in Path(site).glob("nvidia/cu*/bin/nvdisasm")]
-    if found and shutil.which("nvdisasm") is None:
-        os.environ["PATH"] += os.pathsep + str(found[0].parent)
 
 
 def _print(rows):
@@ -196,8 +152,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     given = flags.FLAGS
-    _h200.prepare()
-    find_disassembler()
+    _machine_code.prepare()
     try:
         rows = [
             measure(law, given.number)

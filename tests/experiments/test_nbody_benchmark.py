@@ -86,10 +86,9 @@ def test_kernels_compile_to_what_the_goals_allow():
     """In a process of its own, as CUDA's compiler must be chosen before JAX starts."""
     pytest.importorskip("jax_plugins.xla_cuda13", reason="needs the extra gpu")
     program = (
-        "from experiments import _h200\n"
+        "from experiments import _machine_code\n"
         "from experiments.nbody import machine_code\n"
-        "_h200.prepare()\n"
-        "machine_code.find_disassembler()\n"
+        "_machine_code.prepare()\n"
         "row = machine_code.measure(machine_code.laws()[0], 4096)\n"
         "assert row['reached'] and row['spilled_bytes'] == 0, row\n"
     )

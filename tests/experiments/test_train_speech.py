@@ -125,6 +125,15 @@ def words(corpus, tmp_path_factory):
     return path
 
 
+def test_only_pruned_runs_are_exported_packed(run, tmp_path):
+    workdir, _ = run
+    path = tmp_path / "speech.safetensors"
+    with pytest.warns(UserWarning, match="packing gains nothing: it stays dense"):
+        export.export(workdir, path, packed=True)
+    _, variables, _ = evaluate_speech.load_model(path)
+    assert "packed" not in variables
+
+
 def test_export_evaluate_and_recognize(corpus, run, words, tmp_path):
     workdir, state = run
     path = tmp_path / "speech.safetensors"

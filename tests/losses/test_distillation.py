@@ -161,9 +161,33 @@ class TestSpectral:
         )
         np.testing.assert_allclose(found, expected, rtol=1e-3)
 
-    def test_silence_has_a_finite_gradient(self):
+    def test_spectral_loss_is_convergence_and_logarithms_frame_by_frame(self, rng):
+        import librosa
+
+        a, b = rng.normal(0, 0.1, (2, 4096)).astype(np.float32)
+        # librosa's window has a maximum of 1, ours a norm of 1.
+        norm = np.sqrt(np.square(librosa.filters.get_window("hann", 512)).sum())
+        ours, theirs = (
+            np.abs(librosa.stft(x, n_fft=512, hop_length=128, center=False)) / norm for x in (a, b)
+        )
+        convergence = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+        logarithms = np.abs(np.log(ours / theirs)).mean()
+        found = losses.spectral_loss(jnp.asarray(a[None]), jnp.asarray(b[None]), sizes=(512,))
+        np.testing.assert_allclose(found, convergence + logarithms, rtol=2e-2)
+
+    def test_spectral_loss_tells_when_and_power_loss_does_not(self, rng):
+        click = np.zeros((1, 8192), np.float32)
+        click[:, 3000:3100] = rng.normal(0, 0.3, 100)
+        early, late = jnp.asarray(click), jnp.asarray(np.roll(click, 2048, axis=1))
+        near = jnp.asarray(1.05 * click)
+        assert losses.power_loss(late, early) < losses.power_loss(near, early)
+        assert losses.spectral_loss(late, early) > 3 * losses.spectral_loss(near, early)
+        assert losses.spectral_loss(-early, early) < 1e-5
+
+    @pytest.mark.parametrize("loss", [losses.power_loss, losses.spectral_loss])
+    def test_silence_has_a_finite_gradient(self, loss):
         silence = jnp.zeros((1, 4096))
-        gradient = jax.grad(losses.power_loss)(silence, jnp.ones((1, 4096)))
+        gradient = jax.grad(loss)(silence, jnp.ones((1, 4096)))
         assert np.isfinite(gradient).all()
 
     def test_too_short_a_sound_is_refused(self):

@@ -8,9 +8,15 @@ import deepaudio
 from deepaudio import audio
 from deepaudio.data.alphabet import Alphabet
 from deepaudio.decoding import BeamSearch, train_kneser_ney
-from deepaudio.models import Convolution, DeepSpeech2Config, WeightsError, save_weights
+from deepaudio.models import (
+    Convolution,
+    DeepSpeech2Config,
+    WeightsError,
+    pack_weights,
+    save_weights,
+)
 from deepaudio.tasks.recognition import RecognitionConfig, RecognitionTask
-from deepaudio.tasks.recognizer import Recognizer, Segmenter, load_recognizer
+from deepaudio.tasks.recognizer import Recognizer, Segmenter, load_model, load_recognizer
 
 ALPHABET = Alphabet(tuple("ab "))
 CONFIG = RecognitionConfig(
@@ -179,6 +185,46 @@ def test_loaded_weights_say_the_same(weights, recognizer, sound):
     found = with_model.recognize([sound])
     assert found.text != recognizer.recognize([sound]).text
     assert all(1 <= len(segment.transcripts) <= 3 for segment in found.segments)
+
+
+@pytest.fixture(scope="module")
+def pruned_weights(model, tmp_path_factory):
+    """The model with nine tenths of its recurrent matrix pruned, as weights and packed."""
+    task, variables = model
+    variables = jax.tree.map(np.array, variables)
+    matrix = variables["params"]["recurrent_0"]["recurrent_kernel"]
+    matrix[np.abs(matrix) < np.quantile(np.abs(matrix), 0.9)] = 0.0
+    # What float16 holds, as shipped weights are.
+    matrix[...] = matrix.astype(np.float16)
+    paths = [tmp_path_factory.mktemp("pruned") / f"{n}.safetensors" for n in ("dense", "packed")]
+    save_weights(paths[0], variables, task.config.to_dict())
+    save_weights(paths[1], pack_weights(variables), task.config.to_dict())
+    return paths
+
+
+def test_a_pruned_model_says_the_same_packed(pruned_weights, weights, sound):
+    """Whole files and live sound, packed when loaded or before."""
+    dense, packed = pruned_weights
+    expected = load_recognizer(dense)
+    text, log_probs = expected.recognize([sound]).text, expected.log_probs([sound])
+    assert (
+        text and text != load_recognizer(weights, use_language_model=False).recognize([sound]).text
+    )
+    for path, run_packed in ((dense, True), (packed, True), (packed, False)):
+        found = load_recognizer(path, packed=run_packed)
+        assert found.recognize([sound]).text == text
+        np.testing.assert_allclose(found.log_probs([sound]), log_probs, atol=1e-4)
+        _, variables, _ = load_model(path, packed=run_packed)
+        assert ("packed" in variables) == run_packed
+    stream = load_recognizer(packed, packed=True).stream()
+    final = [s for i in range(0, len(sound), 900) for s in stream.feed(sound[i : i + 900]).final]
+    assert texts([*final, *stream.finish().final]) == texts(expected.recognize([sound]).segments)
+
+
+def test_a_dense_model_cannot_run_packed(weights, sound):
+    expected = load_recognizer(weights).recognize([sound]).text
+    with pytest.warns(UserWarning, match="packing gains nothing: it stays dense"):
+        assert load_recognizer(weights, packed=True).recognize([sound]).text == expected
 
 
 def test_the_public_function_takes_arrays(weights, sound):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from deepaudio import audio, models
+from deepaudio import audio, losses, models
 from deepaudio.tasks import recognition, vocoder, vocoding
 
 TEACHER = models.WaveNetConfig(
@@ -139,6 +139,20 @@ def test_the_power_loss_mends_loudness(rng):
     assert away["power"] < 0.7 * away["kl"]
 
 
+def test_the_spectral_loss_brings_frames_nearer(rng):
+    batch = sound(rng, student_task())
+    targets, *_ = student_task().split(batch)
+    away = {}
+    for weight in (0.0, 4.0):
+        task = student_task(dataclasses.replace(ALONE, spectral=weight))
+        params, _ = train(task, batch, 60)
+        _, mel, _ = task.split(batch)
+        noise = models.draw_noise(jax.random.key(9), targets.shape, "logistic")
+        samples, *_ = task.network.apply({"params": params}, noise, mel)
+        away[weight] = float(losses.spectral_loss(samples, targets))
+    assert away[4.0] < 0.9 * away[0.0], away
+
+
 def listener():
     model = recognition.make_model_config(
         "deep_speech_2",
@@ -188,7 +202,9 @@ def test_a_part_gets_what_it_is_for(rng, part, weight, better):
 
 def test_each_part_of_a_student_s_loss_counts(rng):
     """And those left out are not computed, nor in the sum."""
-    every = vocoding.DistillationConfig(draws=2, power=2.0, style=3.0, contrastive=0.25)
+    every = vocoding.DistillationConfig(
+        draws=2, power=2.0, spectral=1.5, style=3.0, contrastive=0.25
+    )
     task = student_task(every, listener())
     batch = sound(rng, task)
     params = task.init(jax.random.key(0))["params"]
@@ -196,6 +212,7 @@ def test_each_part_of_a_student_s_loss_counts(rng):
     expected = (
         parts["loss/kl"]
         + 2.0 * parts["loss/power"]
+        + 1.5 * parts["loss/spectral"]
         + 3.0 * parts["loss/style"]
         - 0.25 * parts["loss/contrastive"]
     )
@@ -313,7 +330,7 @@ class TestVocoder:
     def test_weights_of_something_else_are_refused(self, tmp_path, rng):
         voice = self.made(rng)
         path = tmp_path / "voice.safetensors"
-        models.save_weights(path, jax.device_get(voice._variables), voice.task.config.to_dict())
+        models.save_weights(path, jax.device_get(voice.variables), voice.task.config.to_dict())
         again = vocoder.load_vocoder(path)
         mel = self.frames(rng, 3)
         np.testing.assert_array_equal(again.vocode(mel), voice.vocode(mel))

@@ -50,6 +50,11 @@ def mu_law_decode(codes: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array
     return jnp.sign(compressed) * jnp.expm1(jnp.abs(compressed) * jnp.log1p(_MU)) / _MU
 
 
+def clip_uniforms(uniforms: jax.Array) -> jax.Array:
+    """Keeps uniform numbers off 0 and 1."""
+    return jnp.clip(uniforms, _EDGE, 1.0 - _EDGE)
+
+
 def draw(
     parameters: jax.Array, uniforms: jax.Array, output: Output, temperature: float = 1.0
 ) -> jax.Array:
@@ -64,7 +69,7 @@ def draw(
     Returns:
         (…) samples in [-1, 1].
     """
-    uniforms = jnp.clip(uniforms, _EDGE, 1.0 - _EDGE)
+    uniforms = clip_uniforms(uniforms)
     if output == "gaussian":
         mean, log_scale = parameters[..., 0], parameters[..., 1]
         normal = jnp.sqrt(jnp.asarray(2.0, mean.dtype)) * jax.scipy.special.erfinv(

@@ -1,0 +1,1 @@
+"""Sequential generation by a WaveNet: what its kernels cost."""

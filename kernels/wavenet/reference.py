@@ -1,0 +1,89 @@
+"""Sequential generation as a scan that any device runs."""
+
+import jax
+import jax.numpy as jnp
+
+from deepaudio.kernels.wavenet._network import State, Weights, project
+from deepaudio.kernels.wavenet._outputs import Output, draw, mu_law_encode
+
+
+def generate(
+    weights: Weights,
+    dilations: tuple[int, ...],
+    conditioning: jax.Array,
+    uniforms: jax.Array,
+    state: State,
+    *,
+    output: Output,
+    temperature: float,
+) -> tuple[jax.Array, State]:
+    """As `deepaudio.kernels.wavenet.generate`, whose arguments are checked."""
+
+    def advance(state, inputs):
+        projected, uniform = inputs
+        state, parameters = _step(weights, dilations, projected, state, output)
+        sample = draw(parameters, uniform, output, temperature)
+        return state._replace(sample=sample), sample
+
+    inputs = (project(weights, conditioning), uniforms.swapaxes(0, 1))
+    state, samples = jax.lax.scan(advance, state, inputs)
+    return samples.swapaxes(0, 1), state
+
+
+def step(
+    weights: Weights,
+    dilations: tuple[int, ...],
+    conditioning: jax.Array,
+    state: State,
+    *,
+    output: Output,
+) -> tuple[State, jax.Array]:
+    """What the network says of the next sample.
+
+    Args:
+        weights: Of the network.
+        dilations: Of every layer.
+        conditioning: (batch, C).
+        state: With the sample before.
+        output: Of the network.
+
+    Returns:
+        The state, with the sample before still in it, and (batch, n) float32 parameters.
+    """
+    return _step(weights, dilations, project(weights, conditioning[:, None])[0], state, output)
+
+
+def _step(weights, dilations, projected, state, output):
+    hidden = _enter(weights, state.sample, output)
+    skips, buffers = weights.skip_bias[None], []
+    width, gates = weights.gate.shape[1], weights.residual.shape[1]
+    # One product for what stays and what leaves the layer: its matrix is loop-invariant.
+    outputs = jnp.concatenate([weights.residual, weights.skip], axis=-1)
+    filters = weights.gate.reshape(len(dilations), -1, 2 * gates)
+    for layer, (dilation, buffer) in enumerate(zip(dilations, state.buffers, strict=True)):
+        size = buffer.shape[0]
+        taps = [
+            jax.lax.dynamic_index_in_dim(buffer, (state.count - back * dilation) % size, 0, False)
+            for back in range(width - 1, 0, -1)
+        ]
+        now = hidden.astype(buffer.dtype)
+        buffers.append(jax.lax.dynamic_update_index_in_dim(buffer, now, state.count % size, 0))
+        seen = jnp.concatenate([*taps, now], axis=-1)
+        summed = _product(seen, filters[layer]) + projected[layer].astype(jnp.float32)
+        wave, gate = jnp.split(summed, 2, axis=-1)
+        both = _product(jnp.tanh(wave) * jax.nn.sigmoid(gate), outputs[layer])
+        hidden = hidden + both[:, : hidden.shape[1]] + weights.residual_bias[layer][None]
+        skips = skips + both[:, hidden.shape[1] :]
+    x = _product(jax.nn.relu(skips), weights.head) + weights.head_bias[None]
+    parameters = _product(jax.nn.relu(x), weights.parameters) + weights.parameters_bias[None]
+    return state._replace(buffers=tuple(buffers), count=state.count + 1), parameters
+
+
+def _enter(weights, samples, output):
+    if output == "mu_law":
+        return weights.first[mu_law_encode(samples)].astype(jnp.float32)
+    return samples[:, None] * weights.first[0][None] + weights.first[1][None]
+
+
+def _product(inputs, matrix):
+    return jnp.dot(inputs.astype(matrix.dtype), matrix, preferred_element_type=jnp.float32)
