@@ -123,7 +123,9 @@ def measure(size: networks.Size, design: str) -> dict[str, Any]:
     if design == "cluster":
         seconds, bound = predict_cluster(size), "latencies"
     else:
-        found = predict_streams(size, chain.total(), _last(made.code, chain))
+        # What is in no inner loop is mostly the head and the drawing.
+        rest = _machine_code.count_instructions(made.code) - sum(mix.total() for mix in loops)
+        found = predict_streams(size, chain.total(), rest)
         bound, seconds = max(found.items(), key=lambda item: item[1])
     return {
         "design": design,
@@ -139,14 +141,6 @@ def measure(size: networks.Size, design: str) -> dict[str, Any]:
         "predicted_samples_per_second": 1 / seconds,
         "mix": dict(chain.most_common()),
     }
-
-
-def _last(code, chain):
-    """Instructions of the head and the drawing, about: those of the kernel after its loops."""
-    del chain
-    total = _machine_code.count(code)
-    inner = sum(mix.total() for mix in _machine_code.innermost_loops(code))
-    return total - inner
 
 
 def cases() -> list[tuple[networks.Size, str]]:
