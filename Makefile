@@ -47,6 +47,6 @@ $(INSTALLED): setup.cfg pyproject.toml
 	uv=$$(command -v uv || true); \
 	if [ -z "$$uv" ] && $$python -m pip install --quiet uv; then uv=$(VENV)/bin/uv; fi; \
 	echo "installing deepaudio and what it needs into $(VENV)"; \
-	{ [ -n "$$uv" ] && $$uv pip install --quiet --python $$python -e '.[test,scores]'; } \
-	    || $$python -m pip install --quiet -e '.[test,scores]'; \
+	{ [ -n "$$uv" ] && $$uv pip install --quiet --python $$python -e '.[test,scores,serve]'; } \
+	    || $$python -m pip install --quiet -e '.[test,scores,serve]'; \
 	touch $@

@@ -9,6 +9,7 @@ from deepaudio._cli_common import help_of
 from deepaudio._cli_info import info
 from deepaudio._cli_nbody import nbody
 from deepaudio._cli_recognize import recognize
+from deepaudio._cli_serve import serve
 from deepaudio._cli_transcribe import transcribe
 from deepaudio._cli_vocode import vocode
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (transcribe, recognize, vocode, nbody, info):
+for command in (transcribe, recognize, vocode, serve, nbody, info):
     app.command(help=help_of(command))(command)
 
 
@@ -47,6 +48,7 @@ def deepaudio(
       deepaudio recognize note.wav                 prints the words that are spoken
       deepaudio recognize talk.mp3 --format srt    subtitles, talk.srt
       deepaudio vocode mel.npy -o out              sound from a mel spectrogram
+      deepaudio serve                              all of it over HTTP, with a page
       deepaudio nbody -o cluster                   stars that attract each other
       deepaudio transcribe --help                  all the options
       deepaudio info                               versions, devices, models

@@ -135,13 +135,15 @@ def test_third_party_imports_are_declared(repository):
     parser = setup_cfg(repository)
     always = requirements(parser["options"]["install_requires"])
     extras = {name: requirements(v) for name, v in parser["options.extras_require"].items()}
-    optional = extras["scores"] | extras["lm"] | extras["voice"]
+    optional = extras["scores"] | extras["lm"] | extras["voice"] | extras["serve"]
     owners = importlib.metadata.packages_distributions()
     missing = []
     for path in sources(repository, "deepaudio", "experiments"):
         tree = ast.parse((repository / path).read_text())
         top = ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
-        for scope, allowed in ((top, always), (tree, always | optional)):
+        # Only `deepaudio serve` and what measures it import the server, within a function.
+        ever = always | extras["serve"] if "serving" in path.parts else always
+        for scope, allowed in ((top, ever), (tree, always | optional)):
             for parts in imported(scope, path):
                 if parts[0] in {"deepaudio", "experiments", *sys.stdlib_module_names}:
                     continue
@@ -259,7 +261,12 @@ def test_wheel_holds_the_whole_package(wheel, repository):
         if p.suffix in (".safetensors", ".npz", ".json", ".md")
     }
     assert any(name.endswith(".safetensors") for name in weights)
-    assert {name for name in python | kernels | weights if "__pycache__" not in name} == held
+    page = {
+        p.relative_to(repository).as_posix()
+        for p in (repository / "deepaudio" / "serving" / "static").iterdir()
+    }
+    assert "deepaudio/serving/static/index.html" in page
+    assert {n for n in python | kernels | weights | page if "__pycache__" not in n} == held
 
 
 def outside(environment=()):

@@ -1,0 +1,1 @@
+"""What the server bears: load, time and faults."""
