@@ -18,10 +18,11 @@ def generate(
     temperature: float,
 ) -> tuple[jax.Array, State]:
     """As `deepaudio.kernels.wavenet.generate`, whose arguments are checked."""
+    layers = _by_layer(weights)
 
     def advance(state, inputs):
         projected, uniform = inputs
-        state, parameters = _step(weights, dilations, projected, state, output)
+        state, parameters = _step(weights, layers, dilations, projected, state, output)
         sample = draw(parameters, uniform, output, temperature)
         return state._replace(sample=sample), sample
 
@@ -50,17 +51,27 @@ def step(
     Returns:
         The state, with the sample before still in it, and (batch, n) float32 parameters.
     """
-    return _step(weights, dilations, project(weights, conditioning[:, None])[0], state, output)
+    projected = project(weights, conditioning[:, None])[0]
+    return _step(weights, _by_layer(weights), dilations, projected, state, output)
 
 
-def _step(weights, dilations, projected, state, output):
+def _by_layer(weights):
+    """Every layer's filter, its residual and skip matrix as one, and its bias.
+
+    Before the scan: slices of stacked matrices would be copied at every sample.
+    """
+    layers = len(weights.gate)
+    filters = weights.gate.reshape(layers, -1, weights.gate.shape[-1])
+    outputs = jnp.concatenate([weights.residual, weights.skip], axis=-1)
+    return [(filters[n], outputs[n], weights.residual_bias[n]) for n in range(layers)]
+
+
+def _step(weights, layers, dilations, projected, state, output):
     hidden = _enter(weights, state.sample, output)
     skips, buffers = weights.skip_bias[None], []
-    width, gates = weights.gate.shape[1], weights.residual.shape[1]
-    # One product for what stays and what leaves the layer: its matrix is loop-invariant.
-    outputs = jnp.concatenate([weights.residual, weights.skip], axis=-1)
-    filters = weights.gate.reshape(len(dilations), -1, 2 * gates)
-    for layer, (dilation, buffer) in enumerate(zip(dilations, state.buffers, strict=True)):
+    width = weights.gate.shape[1]
+    parts = zip(layers, dilations, state.buffers, projected, strict=True)
+    for (filters, outputs, bias), dilation, buffer, given in parts:
         size = buffer.shape[0]
         taps = [
             jax.lax.dynamic_index_in_dim(buffer, (state.count - back * dilation) % size, 0, False)
@@ -69,10 +80,10 @@ def _step(weights, dilations, projected, state, output):
         now = hidden.astype(buffer.dtype)
         buffers.append(jax.lax.dynamic_update_index_in_dim(buffer, now, state.count % size, 0))
         seen = jnp.concatenate([*taps, now], axis=-1)
-        summed = _product(seen, filters[layer]) + projected[layer].astype(jnp.float32)
+        summed = _product(seen, filters) + given.astype(jnp.float32)
         wave, gate = jnp.split(summed, 2, axis=-1)
-        both = _product(jnp.tanh(wave) * jax.nn.sigmoid(gate), outputs[layer])
-        hidden = hidden + both[:, : hidden.shape[1]] + weights.residual_bias[layer][None]
+        both = _product(jnp.tanh(wave) * jax.nn.sigmoid(gate), outputs)
+        hidden = hidden + both[:, : hidden.shape[1]] + bias[None]
         skips = skips + both[:, hidden.shape[1] :]
     x = _product(jax.nn.relu(skips), weights.head) + weights.head_bias[None]
     parameters = _product(jax.nn.relu(x), weights.parameters) + weights.parameters_bias[None]

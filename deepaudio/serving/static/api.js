@@ -48,7 +48,7 @@ function explain(status, reason, retryAfter) {
     case 413:
       return `The file is too large for this server: ${reason}.`;
     case 422:
-      return `This file cannot be used: ${reason}.`;
+      return `${reason[0].toUpperCase()}${reason.slice(1)}.`;
     case 429:
       return `Too many requests.${later}`;
     case 503:
@@ -78,6 +78,7 @@ async function failure(request) {
  */
 export function upload(path, file, { signal, onSent }) {
   return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
     const request = new XMLHttpRequest();
     request.open("POST", path);
     for (const [name, value] of Object.entries(authorization())) {

@@ -78,6 +78,12 @@ export function takeFiles(panel, take) {
     if (input.files.length) take(input.files[0]);
     input.value = ""; // so that the same file can be chosen again
   });
+  input.addEventListener("keydown", (event) => {
+    // Looks like a button, so Enter must do what it does there; browsers only know the space bar.
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    input.click();
+  });
   const isFile = (event) => event.dataTransfer?.types.includes("Files");
   // On the whole document: a file dropped beside the zone would replace the page.
   for (const kind of ["dragenter", "dragover"]) {

@@ -22,6 +22,10 @@ export class Live {
       this._update();
       get("listen").focus(); // this button is disabled now
     });
+    // A finger cannot point at a word, but touch it.
+    get("live-final").addEventListener("click", ({ target }) => {
+      if (target.title) get("listen-state").textContent = `${target.textContent}: ${target.title}`;
+    });
     get("copy").addEventListener("click", () => this._copy());
   }
 
@@ -48,17 +52,19 @@ export class Live {
   async _start() {
     get("listen-error").textContent = "";
     this._enter("starting");
+    this._socket = null;
     try {
-      this._socket = await this._connect();
+      // First, as no place at the server should be held while someone reads the browser's question.
       this._endSound = await listen({
         rate: this._rate,
         onChunk: (chunk) => this._send(chunk),
         onLost: () => this.stop(),
       });
-      if (this._socket.readyState === WebSocket.OPEN) this._enter("listening");
-      else await this._endMicrophone();
+      this._socket = await this._connect();
+      this._enter("listening");
+      if (get("speech").hidden) await this.stop();
     } catch (error) {
-      this._socket?.close();
+      await this._endMicrophone();
       this._fail(error);
     }
   }
@@ -80,7 +86,7 @@ export class Live {
   _send(chunk) {
     const peak = chunk.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0) / 32768;
     get("level").value = Math.sqrt(peak);
-    if (this._socket.readyState !== WebSocket.OPEN) return;
+    if (this._socket?.readyState !== WebSocket.OPEN) return;
     if (this._socket.bufferedAmount > 2 * this._rate * MOST_BEHIND_SECONDS) {
       this._fail(new ServerError("The connection is too slow for live sound."));
       this._socket.close();
@@ -105,7 +111,7 @@ export class Live {
     await this._endMicrophone();
     get("live-partial").textContent = "";
     if (code === 1012) this._fail(new ServerError("The server is stopping."));
-    else if (code !== 1000 && this._state === "listening") {
+    else if (code !== 1000 && this._state !== "idle") {
       this._fail(new ServerError("The connection to the server was lost."));
     } else this._enter("idle");
   }
@@ -157,6 +163,10 @@ export class Live {
 function paragraph({ text, result }) {
   const made = document.createElement("p");
   if (!result?.length) made.textContent = text;
-  else result.forEach((word, i) => made.append(i ? " " : "", wordElement("span", word.word, word.conf)));
+  else {
+    for (const { word, conf } of result) {
+      made.append(made.childNodes.length ? " " : "", wordElement("span", word, conf));
+    }
+  }
   return made;
 }

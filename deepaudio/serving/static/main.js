@@ -64,7 +64,9 @@ chooseByAddress();
 
 function showTask(panel, { available, model, reason }) {
   const line = panel.querySelector(".model");
-  line.textContent = available ? `Model: ${model}` : `Not available on this server: ${reason}.`;
+  line.textContent = available
+    ? `Model: ${model.split(/[\\/]/).at(-1)}` // a file's place is nobody's business
+    : `Not available on this server: ${reason}.`;
   line.classList.toggle("missing", !available);
   for (const fieldset of panel.querySelectorAll("fieldset:not(#transport)")) {
     fieldset.disabled = !available;
@@ -94,8 +96,7 @@ async function refresh() {
   for (const [name, task] of Object.entries(TASKS)) {
     showTask(get(name), state.tasks[task]);
     for (const part of parts[name]) part.setLimits?.(state.limits);
-    get(name).querySelector(".limits").textContent =
-      `WAV, FLAC, Ogg, MP3 or AIFF, up to ${long} and ${megabytes(bytes)}.`;
+    get(name).querySelector(".limits").textContent = `${long} and ${megabytes(bytes)}`;
   }
   live.setRate(state.tasks.recognize.sample_rate);
   return state;

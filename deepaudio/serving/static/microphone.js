@@ -52,7 +52,8 @@ export async function listen({ rate, onChunk, onLost }) {
   stream.getAudioTracks()[0].addEventListener("ended", onLost);
   return async () => {
     node.port.postMessage("stop");
-    await ended;
+    // Where the browser has put the sound to sleep, no answer comes.
+    await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 1000))]);
     await release();
   };
 }

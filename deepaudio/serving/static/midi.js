@@ -30,13 +30,15 @@ export function toMidi(notes) {
     [0, 0xff, 0x58, 4, 4, 2, 24, 8],
     [0, 0xc0, 0],
   ].flat();
-  let now = 0;
+  let [now, kind] = [0, null];
   for (const [tick, isStart, pitch, velocity] of events) {
     for (const byte of variableLength(tick - now)) track.push(byte);
-    track.push(isStart ? 0x90 : 0x80, pitch, velocity);
-    now = tick;
+    if (isStart !== kind) track.push(isStart ? 0x90 : 0x80); // said once for all that follow
+    track.push(pitch, velocity);
+    [now, kind] = [tick, isStart];
   }
   track.push(0, 0xff, 0x2f, 0);
-  const header = [...text("MThd"), ...big(6, 4), ...big(0, 2), ...big(1, 2), ...big(TICKS_PER_BEAT, 2)];
-  return Uint8Array.from([...header, ...text("MTrk"), ...big(track.length, 4)].concat(track));
+  const header = [big(6, 4), big(0, 2), big(1, 2), big(TICKS_PER_BEAT, 2)].flat();
+  const begin = [text("MThd"), header, text("MTrk"), big(track.length, 4)].flat();
+  return Uint8Array.from(begin.concat(track));
 }

@@ -40,7 +40,8 @@ class Pcm extends AudioWorkletProcessor {
 
 function mono(channels) {
   if (channels.length === 1) return channels[0];
-  return channels[0].map((_, i) => channels.reduce((sum, one) => sum + one[i], 0) / channels.length);
+  const sum = (i) => channels.reduce((total, channel) => total + channel[i], 0);
+  return channels[0].map((_, i) => sum(i) / channels.length);
 }
 
 registerProcessor("pcm", Pcm);

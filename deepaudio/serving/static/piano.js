@@ -61,7 +61,8 @@ export class Piano {
       const { seconds, notes } = JSON.parse(await answer.text());
       signal.throwIfAborted();
       this._show(buffer, notes, seconds);
-      const heard = `${file.name}: ${notes.length} ${notes.length === 1 ? "note" : "notes"} in ${clock(seconds)}.`;
+      const count = `${notes.length} ${notes.length === 1 ? "note" : "notes"}`;
+      const heard = `${file.name}: ${count} in ${clock(seconds)}.`;
       return buffer ? heard : `${heard} This browser cannot play the recording itself.`;
     });
   }
@@ -74,6 +75,7 @@ export class Piano {
     get("roll-empty").hidden = false;
     get("transport").disabled = true;
     get("note-list").open = false;
+    get("length").textContent = clock(0);
     this._describe("No notes yet");
     this._update();
   }
@@ -170,6 +172,8 @@ export class Piano {
       table.append(row("td", [note.name, ...times, String(note.velocity)]));
     }
     box.replaceChildren(table);
-    if (this._notes.length > MOST_ROWS) box.append(`The first ${MOST_ROWS}; the MIDI file has all.`);
+    if (this._notes.length > MOST_ROWS) {
+      box.append(`The first ${MOST_ROWS}; the MIDI file has all.`);
+    }
   }
 }

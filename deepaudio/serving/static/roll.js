@@ -4,10 +4,11 @@ import { peakBetween, sized } from "./sound.js";
 
 const KEYS_WIDTH = 40;
 const RULER_HEIGHT = 20;
-const WAVE_SHARE = 0.2;
+const WAVE_SHARE = 0.18;
 const LEAST_KEYS = 36;
 const [LEAST_ZOOM, MOST_ZOOM] = [4, 600]; // pixels a second
 const REST_MILLISECONDS = 3000; // the view stays where the user has put it for so long
+const STEPS = [0.2, 0.5, 1, 2, 5, 10, 15, 30]; // between times on the ruler, in seconds
 const BLACK = new Set([1, 3, 6, 8, 10]);
 
 const isBlack = (pitch) => BLACK.has(pitch % 12);
@@ -128,12 +129,12 @@ export class Roll {
     const get = (name) => style.getPropertyValue(name).trim();
     const stops = ["--soft", "--middle", "--loud"].map((name) => rgb(get(name)));
     const byVelocity = Array.from({ length: 128 }, (_, velocity) => {
-      const at = Math.min(Math.max((velocity - 20) / 90, 0), 1) * 2;
+      const at = Math.min(Math.max((velocity - 35) / 75, 0), 1) * 2;
       const [from, to] = at < 1 ? [stops[0], stops[1]] : [stops[1], stops[2]];
       const part = at < 1 ? at : at - 1;
       return `rgb(${from.map((c, i) => Math.round(c + (to[i] - c) * part)).join(" ")})`;
     });
-    const names = ["surface", "row", "line", "muted", "text", "wave", "playhead"];
+    const names = ["surface", "row", "line", "muted", "wave", "playhead", "ivory", "ebony"];
     return { byVelocity, ...Object.fromEntries(names.map((name) => [name, get(`--${name}`)])) };
   }
 
@@ -164,7 +165,7 @@ export class Roll {
   }
 
   _drawRuler(pen, top) {
-    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120].find((s) => s * this._zoom >= 64) ?? 300;
+    const step = STEPS.find((seconds) => seconds * this._zoom >= 64);
     const last = Math.min(this._timeAt(this._width), this._duration);
     pen.font = "11px system-ui, sans-serif";
     pen.textBaseline = "middle";
@@ -196,7 +197,7 @@ export class Roll {
   _drawNotes(pen, yOf, key) {
     const sounding = new Map();
     const [first, last] = [this._timeAt(KEYS_WIDTH), this._timeAt(this._width)];
-    const inset = key > 4 ? 0.75 : 0.25;
+    const inset = key > 6 ? 0.75 : 0;
     for (const note of this._notes) {
       if (note.onset_seconds > last) break;
       if (note.offset_seconds < first) continue;
@@ -231,22 +232,27 @@ export class Roll {
   }
 
   _drawKeys(pen, yOf, key, top, sounding) {
-    pen.fillStyle = this._colours.row;
-    pen.fillRect(0, 0, KEYS_WIDTH, this._height);
+    const { row, playhead, ebony, ivory } = this._colours;
+    pen.fillStyle = row;
+    pen.fillRect(0, 0, KEYS_WIDTH, top);
+    pen.fillStyle = ivory;
+    pen.fillRect(0, top, KEYS_WIDTH, this._height);
     for (let pitch = this._low; pitch <= this._high; pitch++) {
       const black = isBlack(pitch);
-      pen.fillStyle = sounding.has(pitch) ? this._colours.playhead : black ? "#2b3238" : "#fbfbfa";
+      if (!black && !sounding.has(pitch)) continue;
+      pen.fillStyle = sounding.has(pitch) ? playhead : ebony;
       pen.fillRect(0, yOf(pitch), black ? KEYS_WIDTH * 0.62 : KEYS_WIDTH, key + 0.3);
     }
-    pen.font = `${Math.min(11, Math.max(8, key * 1.2))}px system-ui, sans-serif`;
+    pen.font = `${key > 6 ? 11 : 9}px system-ui, sans-serif`;
     pen.textAlign = "right";
+    pen.textBaseline = "alphabetic";
     for (let pitch = this._low; pitch <= this._high; pitch++) {
       // Lines between white keys that touch (E and F, B and C), and the names of the Cs.
-      pen.fillStyle = "#9aa5ad";
+      pen.fillStyle = this._colours.wave;
       if ([0, 5].includes(pitch % 12)) pen.fillRect(0, yOf(pitch) + key - 0.25, KEYS_WIDTH, 0.5);
-      if (pitch % 12) continue;
-      pen.fillStyle = "#2b3238";
-      pen.fillText(`C${pitch / 12 - 1}`, KEYS_WIDTH - 3, yOf(pitch) + key / 2 + 0.5);
+      if (pitch % 12 || yOf(pitch) < top + 8) continue;
+      pen.fillStyle = ebony;
+      pen.fillText(`C${pitch / 12 - 1}`, KEYS_WIDTH - 2, yOf(pitch) + key - 1.5);
     }
     pen.textAlign = "left";
     pen.fillStyle = this._colours.line;
@@ -257,7 +263,7 @@ export class Roll {
 
 function label(seconds, step) {
   const rest = seconds % 60;
-  const shown = step < 1 ? rest.toFixed(1).padStart(4, "0") : String(Math.round(rest)).padStart(2, "0");
+  const shown = step < 1 ? rest.toFixed(1).padStart(4, "0") : rest.toFixed(0).padStart(2, "0");
   return `${Math.floor(seconds / 60)}:${shown}`;
 }
 

@@ -1,6 +1,7 @@
 // A piano-like tone, computed: stretched partials, each dying away at its own pace.
 
 const PARTIALS = 24;
+const ATTACK_SECONDS = 0.002;
 const FADE_SECONDS = 0.05;
 
 export const frequencyOf = (pitch) => 440 * 2 ** ((pitch - 69) / 12);
@@ -53,16 +54,14 @@ export function renderTone(pitch, rate) {
     });
   }
   addHammer(samples, rate, pitch);
-  finish(samples, rate);
-  return samples;
+  softenEnds(samples, rate);
+  const loudest = samples.reduce((most, sample) => Math.max(most, Math.abs(sample)), 1e-9);
+  return samples.map((sample) => sample / loudest);
 }
 
-function finish(samples, rate) {
-  const loudest = samples.reduce((most, sample) => Math.max(most, Math.abs(sample)), 1e-9);
-  const attack = Math.round(0.002 * rate);
+function softenEnds(samples, rate) {
+  const attack = Math.round(ATTACK_SECONDS * rate);
   const fade = Math.round(FADE_SECONDS * rate);
-  for (let i = 0; i < samples.length; i++) {
-    const ends = Math.min(1, i / attack, (samples.length - 1 - i) / fade);
-    samples[i] *= ends / loudest;
-  }
+  for (let i = 0; i < attack; i++) samples[i] *= i / attack;
+  for (let i = 0; i < fade; i++) samples[samples.length - 1 - i] *= i / fade;
 }

@@ -15,7 +15,9 @@ export class Vocoder {
     // One at a time, so that they can be compared.
     const players = Object.values(this._sides).map((side) => side.audio);
     for (const one of players) {
-      one.addEventListener("play", () => players.forEach((other) => other !== one && other.pause()));
+      one.addEventListener("play", () => {
+        for (const other of players) if (other !== one) other.pause();
+      });
     }
   }
 
@@ -71,8 +73,10 @@ class Side {
 
   async set(blob) {
     this.clear();
-    this.audio.src = URL.createObjectURL(blob);
-    this._buffer = await decode(blob);
+    const address = (this.audio.src = URL.createObjectURL(blob));
+    const buffer = await decode(blob);
+    if (this.audio.src !== address) return; // another sound has been chosen
+    this._buffer = buffer;
     this._canvas.setAttribute("aria-label", `Waveform, ${this._name}: ${clock(this.seconds)}`);
     this.draw();
   }
