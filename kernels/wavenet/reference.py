@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from deepaudio.kernels.wavenet._network import State, Weights, project
+from deepaudio.kernels.wavenet._network import State, Weights
 from deepaudio.kernels.wavenet._outputs import Output, draw, mu_law_encode
 
 
@@ -21,12 +21,12 @@ def generate(
     layers = _by_layer(weights)
 
     def advance(state, inputs):
-        projected, uniform = inputs
-        state, parameters = _step(weights, layers, dilations, projected, state, output)
+        vectors, uniform = inputs
+        state, parameters = _step(weights, layers, dilations, vectors, state, output)
         sample = draw(parameters, uniform, output, temperature)
         return state._replace(sample=sample), sample
 
-    inputs = (project(weights, conditioning), uniforms.swapaxes(0, 1))
+    inputs = (conditioning.swapaxes(0, 1), uniforms.swapaxes(0, 1))
     state, samples = jax.lax.scan(advance, state, inputs)
     return samples.swapaxes(0, 1), state
 
@@ -51,27 +51,30 @@ def step(
     Returns:
         The state, with the sample before still in it, and (batch, n) float32 parameters.
     """
-    projected = project(weights, conditioning[:, None])[0]
-    return _step(weights, _by_layer(weights), dilations, projected, state, output)
+    return _step(weights, _by_layer(weights), dilations, conditioning, state, output)
 
 
 def _by_layer(weights):
-    """Every layer's filter, its residual and skip matrix as one, and its bias.
+    """Every layer's matrices and biases, those that multiply what is there together as one.
 
-    Before the scan: slices of stacked matrices would be copied at every sample.
+    Before the scan: slices of stacked matrices would be copied at every sample. Multiplying all
+    conditioning before it would take a processor longer than doing so within the filters' product.
     """
     layers = len(weights.gate)
-    filters = weights.gate.reshape(layers, -1, weights.gate.shape[-1])
+    taps = weights.gate.reshape(layers, -1, weights.gate.shape[-1])
+    filters = jnp.concatenate([taps, weights.conditioning], axis=1)
     outputs = jnp.concatenate([weights.residual, weights.skip], axis=-1)
-    return [(filters[n], outputs[n], weights.residual_bias[n]) for n in range(layers)]
+    biases = (weights.gate_bias, weights.residual_bias)
+    return [tuple(array[n] for array in (filters, outputs, *biases)) for n in range(layers)]
 
 
-def _step(weights, layers, dilations, projected, state, output):
+def _step(weights, layers, dilations, conditioning, state, output):
     hidden = _enter(weights, state.sample, output)
     skips, buffers = weights.skip_bias[None], []
     width = weights.gate.shape[1]
-    parts = zip(layers, dilations, state.buffers, projected, strict=True)
-    for (filters, outputs, bias), dilation, buffer, given in parts:
+    given = conditioning.astype(weights.gate.dtype)
+    parts = zip(layers, dilations, state.buffers, strict=True)
+    for (filters, outputs, gate_bias, residual_bias), dilation, buffer in parts:
         size = buffer.shape[0]
         taps = [
             jax.lax.dynamic_index_in_dim(buffer, (state.count - back * dilation) % size, 0, False)
@@ -79,11 +82,10 @@ def _step(weights, layers, dilations, projected, state, output):
         ]
         now = hidden.astype(buffer.dtype)
         buffers.append(jax.lax.dynamic_update_index_in_dim(buffer, now, state.count % size, 0))
-        seen = jnp.concatenate([*taps, now], axis=-1)
-        summed = _product(seen, filters) + given.astype(jnp.float32)
-        wave, gate = jnp.split(summed, 2, axis=-1)
+        seen = jnp.concatenate([*taps, now, given], axis=-1)
+        wave, gate = jnp.split(_product(seen, filters) + gate_bias[None], 2, axis=-1)
         both = _product(jnp.tanh(wave) * jax.nn.sigmoid(gate), outputs)
-        hidden = hidden + both[:, : hidden.shape[1]] + bias[None]
+        hidden = hidden + both[:, : hidden.shape[1]] + residual_bias[None]
         skips = skips + both[:, hidden.shape[1] :]
     x = _product(jax.nn.relu(skips), weights.head) + weights.head_bias[None]
     parameters = _product(jax.nn.relu(x), weights.parameters) + weights.parameters_bias[None]
