@@ -276,7 +276,7 @@ class TestVocoder:
         long = self.made(rng)
         whole = long.vocode(mel)
         monkeypatch.setattr(vocoder, "_PIECE_SECONDS", 0.1)
-        short = vocoder.Vocoder(long.task, long._variables)
+        short = vocoder.Vocoder(long.task, long.variables)
         assert len(list(short.stream([mel]))) > 5
         np.testing.assert_allclose(short.vocode(mel), whole, atol=1e-4)
 
