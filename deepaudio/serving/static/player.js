@@ -92,7 +92,7 @@ export class Player extends EventTarget {
 
   _begin() {
     const begin = this._context.currentTime + START_SECONDS;
-    const out = this._context.createGain(); // silences the notes of this session at once
+    const out = this._context.createGain(); // silences the notes under way at once
     out.connect(this._gains.notes);
     const session = { begin, out, next: 0, recording: null };
     if (this._buffer && this._offset < this._buffer.duration) {
