@@ -22,16 +22,20 @@ from deepaudio.kernels.wavenet._packing import (
     tiles,
     vector_tiles,
 )
-from deepaudio.kernels.wavenet.config import TILE, KernelConfig
+from deepaudio.kernels.wavenet.config import SHARED_BYTES, TILE, KernelConfig
 
-# Layers of a block whose matrices there are registers and shared memory for.
+# Layers of a block whose matrices there are registers for.
 _DEPTH = 3
 
 
 def fits(weights: Weights) -> bool:
     """Whether a network's matrices fit on a cluster of eight multiprocessors."""
     layers, gate, residual = weights.residual.shape
-    return layers <= BLOCKS * _DEPTH and max(gate, residual) <= TILE
+    if layers > BLOCKS * _DEPTH or max(gate, residual) > TILE:
+        return False
+    # Only sizes count here, not what is said of a sample.
+    shape = _shape(weights, "mu_law", 1, False, False)
+    return _cluster_kernel.shared_bytes(shape) <= SHARED_BYTES
 
 
 def launch(

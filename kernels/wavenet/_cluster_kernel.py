@@ -162,6 +162,15 @@ def letters(shape: Shape) -> int:
     return _SKIPS + shape.skip
 
 
+def shared_bytes(shape: Shape) -> int:
+    """Bytes of what `scratch` asks for, but for barriers."""
+    column = TILE * 8
+    halves = 2 * shape.depth + 4
+    singles = 2 * shape.depth + letters(shape)
+    matrices = (shape.shelf * TILE * TILE + halves * column) * jnp.dtype(shape.dtype).itemsize
+    return matrices + 4 * (singles * column + 4 * TILE)
+
+
 def scratch(shape: Shape) -> Memory:
     """The kernel's shared memory."""
     row = 128 // jnp.dtype(shape.dtype).itemsize

@@ -37,7 +37,7 @@ def generate(
         output: What the network says of the next sample.
         temperature: Factor of scales, and divisor of a softmax's logits.
         implementation: "xla", a scan on any device; "mosaic_gpu", one launch for thousands of
-            samples on NVIDIA GPUs of the Hopper generation and newer, for what
+            samples on NVIDIA GPUs of the Hopper generation, for what
             `mosaic_gpu.unsupported` does not name; None for the best that there is.
 
     Returns:

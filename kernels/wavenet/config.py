@@ -9,7 +9,7 @@ TILE = 64
 # Multiprocessors that a stream may have to itself.
 CLUSTER = 8
 # Shared memory that a block may take on compute capability 9.0, less what barriers need.
-_SHARED_BYTES = 232_448 - 3_584
+SHARED_BYTES = 232_448 - 3_584
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class KernelConfig:
         blocks = -(-streams // STREAMS)
         tile = TILE * TILE * itemsize
         layer = 2 * 4 + 2 * (residual + skip) // TILE + 2 * gate // TILE
-        left = _SHARED_BYTES // tile - layer
+        left = SHARED_BYTES // tile - layer
         pairs = left >= 6 and skip % (2 * TILE) == head % (2 * TILE) == 0
         tiles = 2 if pairs else 1
         slots = max(1, min(4, left // tiles))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deepaudio.kernels import wavenet
+from deepaudio.kernels.wavenet import _cluster
 
 OUTPUTS = ("mixture_of_logistics", "mu_law", "gaussian")
 
@@ -104,6 +105,26 @@ def test_slots_fit_into_shared_memory_and_divide_the_head(sizes, streams):
     launch = -(-streams // 64) * config.samples * 30 * 2 * sizes[1] * 64 * 2
     assert launch <= 4e9 or config.samples == 64
     assert config.clusters == (streams * 8 <= 132)
+
+
+@pytest.mark.parametrize(
+    ("layers", "residual", "skip", "fits"),
+    [
+        (20, 64, 256, True),
+        (21, 64, 256, False),
+        (24, 64, 128, True),
+        (25, 64, 64, False),
+        (20, 128, 128, False),
+    ],
+)
+def test_what_a_cluster_has_no_room_for_goes_another_way(
+    rng, network, layers, residual, skip, fits
+):
+    dilations = (1,) * layers
+    weights, _ = network(
+        rng, "mu_law", dilations=dilations, residual=residual, skip=skip, head=256, dtype="bfloat16"
+    )
+    assert _cluster.fits(weights) == fits
 
 
 def test_a_network_in_bfloat16_says_nearly_what_it_says_in_float32(rng, network, inputs):
