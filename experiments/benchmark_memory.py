@@ -8,7 +8,9 @@ update, in float32, bfloat16, and float16 with dynamic loss scaling, of
 
 - the piano model of the paper, `experiments/configs/onsets_and_frames.py:paper`, at its own batch;
 - a net of the size that speech recognition wants: seven bidirectional recurrent layers of 1760
-  units with batch norm, and CTC (Deep Speech 2, arXiv 1512.02595), 64 utterances of 500 frames.
+  units with batch norm, and CTC (Deep Speech 2, arXiv 1512.02595), 64 utterances of 500 frames;
+- the vocoder's teacher of the paper, `experiments/configs/wavenet.py:paper`, at a quarter of its
+  batch.
 
 It reports the peak of the temporary buffers as XLA lays them out (`memory_analysis()`): what is
 kept for the backward pass, gradients, and work space. Parameters and the optimizer's state, which
@@ -31,8 +33,8 @@ from rich.progress import track
 from rich.table import Table
 
 from deepaudio import optim
-from experiments import _arguments, _h200, _optimizer, _transcription, records
-from experiments.configs import onsets_and_frames
+from experiments import _arguments, _h200, _optimizer, _transcription, _vocoding, records
+from experiments.configs import onsets_and_frames, wavenet
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 # What half precision may need of what float32 needs.
@@ -173,6 +175,20 @@ def speech_case(
     return Case(lambda key: net.init(key, jnp.zeros((1, 2, features))), loss, optimizer, shapes)
 
 
+def vocoder_case(precision: str, variant: str = "paper", batch: int = 8) -> Case:
+    """A variant of WaveNet with its own crops and optimizer, so many at a time."""
+    config = wavenet.get_config(variant)
+    config.precision = precision
+    task = _vocoding.make_task(config)
+    convention, frames = task.convention, config.num_frames
+    shapes = {
+        "samples": _floats(batch, (frames + 2 * task.margin) * convention.hop_length),
+        "speakers": jax.ShapeDtypeStruct((batch,), jnp.int32),
+    }
+    optimizer = _optimizer.make_optimizer(config, thresholds=dict)
+    return Case(task.init, task.loss, optimizer, shapes)
+
+
 def training_step(case: Case) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """A whole training step and the shapes of its arguments.
 
@@ -195,6 +211,13 @@ def training_step(case: Case) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return optax.apply_updates(params, updates), model_state, opt_state
 
     return step, (params, variables, opt_state, case.batch, key)
+
+
+CASES = (
+    ("piano: Onsets and Frames, 8 x 20 s", piano_case),
+    ("speech: 7 recurrent layers of 1760, 64 x 10 s", speech_case),
+    ("vocoder: WaveNet, 30 layers of 512, 8 x 0.3 s", vocoder_case),
+)
 
 
 def measure(cases: Iterable[tuple[str, Callable[[str], Case]]], device: str) -> list[dict]:
@@ -267,14 +290,10 @@ def main(argv: list[str]) -> None:
     """Compiles, prints a table and writes the record."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    cases = [
-        ("piano: Onsets and Frames, 8 x 20 s", piano_case),
-        ("speech: 7 recurrent layers of 1760, 64 x 10 s", speech_case),
-    ]
     if flags.FLAGS.device == "h200":
         _h200.prepare()
     try:
-        rows = measure(cases, flags.FLAGS.device)
+        rows = measure(CASES, flags.FLAGS.device)
     except RuntimeError as error:
         sys.exit(f"benchmark_memory: {error}")
     _print_table(rows)

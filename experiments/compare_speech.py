@@ -90,10 +90,14 @@ def arms(workdir: Path, *, trained: bool = False) -> dict[str, dict[str, Any]]:
 
 
 def configure(
-    changes: dict[str, Any], data_dir: str, num_steps: int, init_from: str | None = None
+    changes: dict[str, Any],
+    data_dir: str,
+    num_steps: int,
+    init_from: str | None = None,
+    variant: str = "mini",
 ) -> ml_collections.ConfigDict:
     """The configuration of an arm."""
-    config = deep_speech_2.get_config("mini")
+    config = deep_speech_2.get_config(variant)
     for name, value in changes.items():
         group, _, last = name.rpartition(".")
         target = config

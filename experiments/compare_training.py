@@ -80,10 +80,14 @@ def arms(workdir: Path, *, trained: bool = False) -> dict[str, dict[str, Any]]:
 
 
 def configure(
-    changes: dict[str, Any], data_dir: str, num_steps: int, init_from: str | None = None
+    changes: dict[str, Any],
+    data_dir: str,
+    num_steps: int,
+    init_from: str | None = None,
+    variant: str = "mini",
 ) -> ml_collections.ConfigDict:
     """The configuration of an arm."""
-    config = onsets_and_frames.get_config("mini")
+    config = onsets_and_frames.get_config(variant)
     config.update_from_flattened_dict(changes)
     config.data_dir, config.num_steps = data_dir, num_steps
     config.init_from = init_from

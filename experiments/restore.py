@@ -25,10 +25,7 @@ def restore(workdir: str | Path, step: int | None = None) -> tuple[Any, dict[str
     Raises:
         FileNotFoundError: There is no such run or checkpoint.
     """
-    path = Path(workdir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{workdir}: no training run (config.json is missing)")
-    config = ml_collections.ConfigDict(json.loads(path.read_text()))
+    config = read_config(workdir)
     task = _systems.of(config).make_task(config)
     # For its state's shapes; of the thresholds, which are not state, none has to be right.
     optimizer = _optimizer.make_optimizer(config, lambda: 1.0)
@@ -37,6 +34,18 @@ def restore(workdir: str | Path, step: int | None = None) -> tuple[Any, dict[str
     state, _ = checkpoints.restore(template, step)
     checkpoints.close()
     return task, jax.device_get(state.average)
+
+
+def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
+    """The configuration of a run; its tuples come back as lists.
+
+    Raises:
+        FileNotFoundError: There is no such run.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir}: no training run (config.json is missing)")
+    return ml_collections.ConfigDict(json.loads(path.read_text()))
 
 
 def count_weights(params: Any) -> dict[str, int]:

@@ -10,9 +10,11 @@ with it, one request at a time. The paper's figures for Batch Dispatch on a smal
 Writes the record `serving_load`.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +106,41 @@ def compare(
     Returns:
         Rows of all measurements, with `dispatch`.
     """
-    rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    with _both(server) as ports:
+        rows = _latencies(ports, counts, **how)
+        for one_at_a_time, port in ports.items():
+            rows[one_at_a_time] += most_held(port, rows[one_at_a_time], step=step, most=most, **how)
+    return _named(rows)
+
+
+def latencies(counts: list[int], *, server: list[str], **how: Any) -> list[dict[str, Any]]:
+    """Measures both ways in turns, at these numbers of streams; as `compare` without its search."""
+    with _both(server) as ports:
+        return _named(_latencies(ports, counts, **how))
+
+
+@contextlib.contextmanager
+def _both(server: list[str]) -> Iterator[dict[bool, int]]:
+    """Two servers: the ports by whether they serve one request at a time."""
     with (
         _server.running(*server) as (_, batched),
         _server.running("--one_at_a_time", *server) as (_, single),
     ):
-        ports = {False: batched, True: single}
-        for count in [1, *counts]:  # the first warms both up
-            for one_at_a_time, port in ports.items():
-                row = measure(port, count, **how)
-                print(f"  {_NAMES[one_at_a_time]}: {row}", file=sys.stderr)
-                if count != 1:
-                    rows[one_at_a_time].append(row)
+        yield {False: batched, True: single}
+
+
+def _latencies(ports, counts, **how):
+    rows = {one_at_a_time: [] for one_at_a_time in ports}
+    for count in [1, *counts]:  # the first warms both up
         for one_at_a_time, port in ports.items():
-            rows[one_at_a_time] += most_held(port, rows[one_at_a_time], step=step, most=most, **how)
+            row = measure(port, count, **how)
+            print(f"  {_NAMES[one_at_a_time]}: {row}", file=sys.stderr)
+            if count != 1:
+                rows[one_at_a_time].append(row)
+    return rows
+
+
+def _named(rows):
     return [
         {"dispatch": _NAMES[one_at_a_time], **row}
         for one_at_a_time, ways in rows.items()

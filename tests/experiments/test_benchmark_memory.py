@@ -110,3 +110,19 @@ def test_an_h200_without_cudas_libraries_is_one_line():
     with pytest.raises(RuntimeError, match="needs the extra gpu") as caught:
         _h200.compile_for_h200(lambda x: x, [jax.ShapeDtypeStruct((2,), "float32")])
     assert "\n" not in str(caught.value)
+
+
+def test_every_case_is_a_training_step():
+    """Shapes only: batches are what the tasks' losses take."""
+    builds = [
+        lambda: benchmark_memory.piano_case("float16", "smoke"),
+        lambda: benchmark_memory.speech_case("float16", **TINY),
+        lambda: benchmark_memory.vocoder_case("float16", "smoke", batch=2),
+    ]
+    assert len(builds) == len(benchmark_memory.CASES)
+    for build in builds:
+        step, arguments = benchmark_memory.training_step(build())
+        params, model_state, opt_state = jax.eval_shape(step, *arguments)
+        for new, old in ((params, arguments[0]), (opt_state, arguments[2])):
+            assert jax.tree.structure(new) == jax.tree.structure(old)
+        assert jax.tree.structure(model_state) == jax.tree.structure(arguments[1])

@@ -1,0 +1,137 @@
+"""Speech models of the claims: what is trained at each scale, and how it is scored."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from experiments import _recognition, compare_speech, evaluate_speech, restore
+from experiments.claims._claim import Setting
+from experiments.claims._corpora import corpus
+from experiments.claims._runs import Run
+
+# Steps of a run; the paper's own number is its configuration's.
+_STEPS = {"smoke": 2, "small": 400, "paper": 11_000}
+_TINY = {
+    "model.convolutions": ((2, 5, 5, 3, 8),),
+    "model.units": 8,
+    "model.lookahead": 2,
+    "model.dropout": 0.0,
+    "batch_size": 4,
+    "buckets": (1.5,),
+    "num_threads": 0,
+    "evaluate_utterances": 2,
+    "optimizer.schedule.warmup_steps": 1,
+}
+# Short utterances and few of them: many steps a minute.
+_SMALL = {
+    "model.units": 96,
+    "model.dense_units": 96,
+    "batch_size": 16,
+    "buckets": (2.0, 3.0),
+    "checkpoint_every": 500,
+}
+_BASES = {
+    "smoke": ("smoke", _TINY),
+    "small": ("mini", _SMALL),
+    "paper": ("paper_gru", {}),
+}
+_LONGEST_SECONDS = {"smoke": 2.0, "small": 3.0, "paper": 60.0}
+_LIMITS = {"smoke": 2, "small": 128, "paper": None}
+
+
+def runs(
+    setting: Setting,
+    arm: str,
+    changes: dict[str, Any],
+    *,
+    language: str = "speech",
+    after: str | None = None,
+    steps: float = 1.0,
+) -> list[Run]:
+    """An arm's runs, one for each seed; the same arm of two claims is the same run.
+
+    Args:
+        setting: Of the claims.
+        arm: Its name, and its folder's.
+        changes: Settings that differ from the scale's base, by dotted name, as
+            `compare_speech.arms` has them.
+        language: Which corpus: "speech" or "mandarin".
+        after: The arm whose run of the same seed it begins from; None for none.
+        steps: Of a run, in units of the scale's.
+    """
+    data_dir = corpus(setting, language)
+    variant, base = _BASES[setting.scale]
+    found = []
+    for seed in setting.seeds:
+        init_from = str(folder(setting, after, seed)) if after else None
+        config = compare_speech.configure(
+            {**base, **changes},
+            str(data_dir),
+            round(steps * _STEPS[setting.scale]),
+            init_from,
+            variant,
+        )
+        config.seed = seed
+        measure = functools.partial(
+            score,
+            data_dir=str(data_dir),
+            split="test-clean" if config.dataset == "librispeech" else "test_speakers",
+            dataset=config.dataset,
+            limit=_LIMITS[setting.scale],
+            longest=_LONGEST_SECONDS[setting.scale],
+        )
+        found.append(Run(arm, folder(setting, arm, seed), config, measure))
+    return found
+
+
+def folder(setting: Setting, arm: str, seed: int) -> Path:
+    """Where a run is kept."""
+    return setting.workdir / setting.scale / "speech" / arm.replace(" ", "_") / str(seed)
+
+
+def base_config(setting: Setting) -> ml_collections.ConfigDict:
+    """The configuration that arms differ from, without data."""
+    variant, changes = _BASES[setting.scale]
+    return compare_speech.configure(changes, "", _STEPS[setting.scale], None, variant)
+
+
+def num_weights(changes: dict[str, Any], setting: Setting) -> int:
+    """Weights in the matrices of an arm's network."""
+    variant, base = _BASES[setting.scale]
+    config = compare_speech.configure({**base, **changes}, "", 10, None, variant)
+    shapes = jax.eval_shape(_recognition.make_task(config).init, jax.random.key(0))
+    return restore.count_weights(shapes["params"])["weights"]
+
+
+def score(
+    folder: Path, *, data_dir: str, split: str, dataset: str, limit: int | None, longest: float
+) -> dict[str, Any]:
+    """Error rates of a run's likeliest path, in quiet and with noise at 5 dB.
+
+    Args:
+        folder: The run's.
+        data_dir: Of the corpus.
+        split: What to score on.
+        dataset: The corpus's layout.
+        limit: The most utterances.
+        longest: Seconds of the longest one.
+    """
+    task, variables = restore.restore(folder)
+    utterances = [
+        each
+        for each in evaluate_speech.read_split(data_dir, split, dataset)
+        if each.duration is None or each.duration <= longest
+    ][:limit]
+    rows = evaluate_speech.evaluate(
+        task, variables, {split: utterances}, search=None, snrs=[None, 5.0]
+    )
+    quiet, noisy = rows
+    return {
+        "utterances": quiet["utterances"],
+        **{name: quiet[name] for name in ("wer", "cer")},
+        **{f"{name}_5_db": noisy[name] for name in ("wer", "cer")},
+        **restore.count_weights(variables["params"]),
+    }
