@@ -9,6 +9,7 @@ the compiled program says of its temporary buffers. Writes the record `ctc_loss`
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -45,7 +46,7 @@ def measure(
         logits = jnp.asarray(rng.normal(0, 1, (batch_size, frames, count)), jnp.float32)
         labels = jnp.asarray(rng.integers(1, count, (batch_size, length)), jnp.int32)
         compiled = {
-            name: _compiled(loss, logits, labels)
+            name: jax.jit(loss_and_gradient(loss, labels)).lower(logits).compile()
             for name, loss in (("optax", optax.ctc_loss), ("ours", losses.ctc_loss))
         }
         seconds = {name: [] for name in compiled}
@@ -70,14 +71,14 @@ def measure(
     return rows
 
 
-def _compiled(loss, logits, labels):
-    """Value and gradient of a loss over unpadded logits."""
-    paddings, label_paddings = jnp.zeros(logits.shape[:2]), jnp.zeros(labels.shape)
+def loss_and_gradient(loss: Callable[..., jax.Array], labels: jax.Array) -> Callable[..., Any]:
+    """Value and gradient of a loss, as a function of unpadded logits."""
 
-    def total(x):
-        return loss(x, paddings, labels, label_paddings).sum()
+    def total(logits):
+        paddings, label_paddings = jnp.zeros(logits.shape[:2]), jnp.zeros(labels.shape)
+        return loss(logits, paddings, labels, label_paddings).sum()
 
-    return jax.jit(jax.value_and_grad(total)).lower(logits).compile()
+    return jax.value_and_grad(total)
 
 
 def _temporary_mib(compiled) -> float:

@@ -58,16 +58,20 @@ def make_chains(frequency: int) -> dict[str, optax.GradientTransformation]:
     clip_and_adam = {"learning_rate": 1e-4, "max_gradient_norm": 3.0}
 
     def whole(mask_every):
-        held = optim.dense_sparse_dense(dense_steps=0, sparse_steps=_FOREVER)
-        times = {"start": 0, "ramp": _FOREVER // 2, "end": _FOREVER}
-        pruned = optim.gradual_pruning(**times, frequency=mask_every, q=0.1)
-        return optim.make_optimizer(**clip_and_adam, sparsity=(held, pruned), loss_scaling={})
+        return optim.make_optimizer(**clip_and_adam, sparsity=sparsity(mask_every), loss_scaling={})
 
     return {
         "clip, Adam": optim.make_optimizer(**clip_and_adam),
         "whole chain": whole(frequency),
         "whole chain, mask every step": whole(1),
     }
+
+
+def sparsity(mask_every: int) -> tuple[optax.GradientTransformation, ...]:
+    """Dense-sparse-dense in its sparse phase, and gradual pruning with a mask so often."""
+    held = optim.dense_sparse_dense(dense_steps=0, sparse_steps=_FOREVER)
+    times = {"start": 0, "ramp": _FOREVER // 2, "end": _FOREVER}
+    return held, optim.gradual_pruning(**times, frequency=mask_every, q=0.1)
 
 
 def measure(task: Any, batch: Any, *, repetitions: int, frequency: int) -> Overhead:
