@@ -2,7 +2,7 @@
 
     python -m experiments.align_speech --manifest=BOOKS/long.jsonl --output=CORPUS --split=train
 
-Deep Speech 2's way to data (arXiv 1512.02595, section 4): a model trained before aligns each text
+Deep Speech 2's way to data (arXiv 1512.02595, section 5): a model trained before aligns each text
 with its recording by CTC's Viterbi path, recordings are cut at long stretches of blanks, and
 utterances whose text is hardly what is said are left out. The manifest's lines have
 `audio_filepath` and `text`, the whole text of that recording, of any length. Writes

@@ -1,16 +1,17 @@
-"""Writes README's tables from the records, so that no figure is ever typed.
+"""Writes the tables of README and docs from the records, so that no figure is ever typed.
 
-A table stands in README.md between `<!-- records:NAME -->` and `<!-- /records -->`; NAME is a
-record's name, and `columns=a,b,c` after it chooses and orders the columns:
+A table stands in README.md, or in a page under docs/, between `<!-- records:NAME -->` and
+`<!-- /records -->`; NAME is a record's name. After it `columns=a,b,c` chooses and orders the
+columns, and `where=a=x,b=y|z` the rows, those whose column a is x and whose column b is y or z:
 
-    <!-- records:piano_test columns=corpus,note/f1 -->
+    <!-- records:piano_test columns=instrument,note/f1 where=instrument=all -->
     <!-- /records -->
 
 A name ending in `/*` gives a table of those records, one row each, of their own fields (`paper`,
-`claim`, `measured`, `holds`). A record that is missing gives the line “Not measured yet.”
+`claim`, `measured`, `holds`). Where there is no such record stands “Not measured yet.”
 
-    python -m experiments.readme_tables            # rewrite README.md
-    python -m experiments.readme_tables --check    # exit with 1 if that would change it
+    python -m experiments.readme_tables            # rewrite README.md and the pages
+    python -m experiments.readme_tables --check    # exit with 1 if that would change one of them
 """
 
 import argparse
@@ -23,7 +24,8 @@ from typing import Any
 from experiments import records
 
 _BLOCK = re.compile(
-    r"(<!-- records:(?P<name>[a-z0-9_/*]+)(?: columns=(?P<columns>\S+))? -->\n)"
+    r"(<!-- records:(?P<name>[a-z0-9_/*]+)(?: columns=(?P<columns>\S+))?"
+    r"(?: where=(?P<where>\S+))? -->\n)"
     r"(?P<body>.*?)"
     r"(<!-- /records -->)",
     re.DOTALL,
@@ -39,19 +41,28 @@ def render(text: str, directory: Path | str = records.RECORDS) -> str:
       directory: where the records stand.
 
     Raises:
-      ValueError: if a block asks for a column that no row has, or is never closed.
+      ValueError: if a block asks for a column or for rows that there are not, or is never closed.
     """
     if text.count("<!-- records:") != len(_BLOCK.findall(text)):
         raise ValueError("a block of records is badly written or not closed by <!-- /records -->")
 
     def fill(block: re.Match) -> str:
         columns = block["columns"].split(",") if block["columns"] else None
-        return f"{block[1]}{_body(block['name'], columns, Path(directory))}{block[5]}"
+        wanted = dict(w.split("=", 1) for w in block["where"].split(",")) if block["where"] else {}
+        body = _body(block["name"], columns, wanted, Path(directory))
+        return f"{block[1]}{body}{block[6]}"
 
     return _BLOCK.sub(fill, text)
 
 
-def _body(name: str, columns: Sequence[str] | None, directory: Path) -> str:
+def pages(repository: Path = records.REPOSITORY) -> list[Path]:
+    """The texts that may hold tables: README.md, and all Markdown under docs/."""
+    return [repository / "README.md", *sorted((repository / "docs").rglob("*.md"))]
+
+
+def _body(
+    name: str, columns: Sequence[str] | None, wanted: Mapping[str, str], directory: Path
+) -> str:
     if name.endswith("/*"):
         paths = sorted((directory / name.removesuffix("/*")).glob("*.json"))
         found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
@@ -63,7 +74,19 @@ def _body(name: str, columns: Sequence[str] | None, directory: Path) -> str:
         caption = f"\n{_caption(record)}\n" if record else ""
     if not rows:
         return f"{_UNMEASURED}\n"
-    return _table(rows, columns, name) + caption
+    chosen = [
+        row for row in rows if all(_text(row.get(k)) in v.split("|") for k, v in wanted.items())
+    ]
+    if not chosen and name.endswith("/*"):
+        return f"{_UNMEASURED}\n"
+    if not chosen:
+        raise ValueError(f"record {name!r} has no row where {wanted}")
+    return _table(chosen, columns, name) + caption
+
+
+def _text(value: Any) -> str:
+    """A value as `where` has it: without spaces and commas, which would end it."""
+    return re.sub(r"[ ,]+", "_", str(value))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -102,6 +125,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
+        if 0 < abs(value) < 0.0005:
+            return f"{value:.1e}"
         return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
     if isinstance(value, int):
         return f"{value:,}"
@@ -117,20 +142,24 @@ def _caption(record: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Rewrites README.md, or only checks it."""
-    parser = argparse.ArgumentParser(description="Write README's tables from the records.")
-    parser.add_argument("--check", action="store_true", help="only say whether README is current")
+    """Rewrites README.md and the pages of docs/, or only checks them."""
+    parser = argparse.ArgumentParser(description="Write the texts' tables from the records.")
+    parser.add_argument("--check", action="store_true", help="only say whether they are current")
     check = parser.parse_args().check
-    path = records.REPOSITORY / "README.md"
-    old = path.read_text(encoding="utf-8")
-    new = render(old)
-    if new == old:
-        print("README.md is up to date with the records")
+    stale = []
+    for path in pages():
+        old = path.read_text(encoding="utf-8")
+        if (new := render(old)) != old:
+            stale.append(str(path.relative_to(records.REPOSITORY)))
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    if not stale:
+        print("README.md and docs/ are up to date with the records")
     elif check:
-        parser.exit(1, "README.md is older than the records: python -m experiments.readme_tables\n")
+        command = "python -m experiments.readme_tables"
+        parser.exit(1, f"older than the records: {', '.join(stale)}; run {command}\n")
     else:
-        path.write_text(new, encoding="utf-8")
-        print("README.md was brought up to date with the records")
+        print(f"brought up to date with the records: {', '.join(stale)}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A record is one JSON file under `experiments/records/`: what was measured, by which command, at
 which revision, on which device, with which library versions, and the numbers of every run.
-README tables are made from these files by `experiments.readme_tables`.
+The tables of README and docs are made from these files by `experiments.readme_tables`.
 """
 
 import datetime
@@ -50,8 +50,8 @@ def revision(repository: Path = REPOSITORY) -> str:
     """Returns the checkout's git revision.
 
     Returns:
-      The full hash, with `-dirty` appended if a tracked file outside the records has changed, or
-      "unknown" outside a git checkout.
+      The full hash, with `-dirty` appended if a tracked file has changed that is neither a record
+      nor a text made of them, or "unknown" outside a git checkout.
     """
 
     def git(*words: str) -> str:
@@ -70,6 +70,7 @@ def revision(repository: Path = REPOSITORY) -> str:
             ".",
             ":!experiments/records",
             ":!README.md",
+            ":!docs",
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -199,7 +199,8 @@ def test_commands_in_readme_exist(repository):
     for target in re.findall(r"\bmake (\w+)  ", text):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
     for module in re.findall(r"python -m ([\w.]+)", text):
-        assert (repository / f"{module.replace('.', '/')}.py").exists(), f"python -m {module}"
+        path = repository / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
     for config in re.findall(r"--config=([\w/.]+\.py)", text):
         assert (repository / config).exists(), config
 

@@ -102,6 +102,14 @@ def test_table_from_a_record(tmp_path):
     assert again.splitlines() == lines
 
 
+def test_numbers_are_as_long_as_they_say_something(tmp_path):
+    rows = [{"a": number} for number in (0.0, -3.14e-7, 0.0005, 9.9994, 12345.67, 12345)]
+    records.write_record("x", "c", rows, directory=tmp_path)
+    lines = readme_tables.render("<!-- records:x -->\n<!-- /records -->\n", tmp_path).splitlines()
+    cells = [line.strip("| ") for line in lines[3:9]]
+    assert cells == ["0.000", "-3.1e-07", "0.001", "9.999", "12,345.7", "12,345"]
+
+
 def test_table_of_many_records(tmp_path):
     for name, holds in (("b", False), ("a", True)):
         records.write_record(
@@ -112,6 +120,12 @@ def test_table_of_many_records(tmp_path):
         "| a | 1.500 | yes |",
         "| b | 1.500 | no |",
     ]
+    one = text.replace(" -->", " where=claim=b -->", 1)
+    assert readme_tables.render(one, tmp_path).splitlines()[3:] == [
+        "| b | 1.500 | no |",
+        "<!-- /records -->",
+    ]
+    assert "Not measured yet." in readme_tables.render(one.replace("=b", "=c"), tmp_path)
 
 
 def test_missing_record_is_said(tmp_path):
@@ -128,9 +142,45 @@ def test_wrong_blocks_are_refused(tmp_path):
         readme_tables.render("<!-- records:x -->\n", tmp_path)
 
 
-def test_readme_is_up_to_date(repository):
-    text = (repository / "README.md").read_text(encoding="utf-8")
-    assert readme_tables.render(text) == text
+def test_rows_are_chosen_by_what_stands_in_them(tmp_path):
+    rows = [{"name": "a, b", "batch": 1}, {"name": "a, b", "batch": 2}, {"name": "c", "batch": 1}]
+    records.write_record("x", "c", rows, directory=tmp_path)
+    text = "<!-- records:x columns=batch where=name=a_b,batch=2 -->\n<!-- /records -->\n"
+    assert readme_tables.render(text, tmp_path).splitlines()[3:5] == ["| 2 |", ""]
+    either = text.replace("batch=2", "batch=1|2")
+    assert readme_tables.render(either, tmp_path).splitlines()[3:5] == ["| 1 |", "| 2 |"]
+    with pytest.raises(ValueError, match="no row where"):
+        readme_tables.render(text.replace("a_b", "d"), tmp_path)
+
+
+@pytest.mark.parametrize("page", readme_tables.pages(), ids=lambda page: page.name)
+def test_texts_are_up_to_date(page):
+    text = page.read_text(encoding="utf-8")
+    assert readme_tables.render(text) == text, "run python -m experiments.readme_tables"
+
+
+def test_every_page_under_docs_may_hold_tables(tmp_path):
+    for name in ("README.md", "docs/a.md", "docs/b/c.md", "docs/d.txt", "other/e.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(page.relative_to(tmp_path)) for page in readme_tables.pages(tmp_path)]
+    assert found == ["README.md", "docs/a.md", "docs/b/c.md"]
+
+
+def test_check_names_the_stale_pages(tmp_path, monkeypatch, capsys):
+    (tmp_path / "README.md").write_text("<!-- records:no -->\n1\n<!-- /records -->\n")
+    monkeypatch.setattr(readme_tables.records, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(readme_tables, "pages", lambda: [tmp_path / "README.md"])
+    monkeypatch.setattr("sys.argv", ["readme_tables", "--check"])
+    with pytest.raises(SystemExit) as ended:
+        readme_tables.main()
+    assert ended.value.code == 1
+    assert "older than the records: README.md" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["readme_tables"])
+    readme_tables.main()
+    assert "brought up to date with the records: README.md" in capsys.readouterr().out
+    readme_tables.main()
+    assert "are up to date" in capsys.readouterr().out
 
 
 def test_a_record_of_changed_files_says_so(tmp_path):

@@ -69,6 +69,9 @@ class Alphabet:
 
         Returns:
             The normalized text, and how often each character that is no punctuation was left out.
+
+        >>> ENGLISH.normalize("It’s  9 o'clock, Zoë!")
+        ("it's o'clock zoe", Counter({'9': 1}))
         """
         known, lost, kept = self.characters, collections.Counter(), []
         for char in unicodedata.normalize("NFKC", text).lower().translate(_REPLACED):

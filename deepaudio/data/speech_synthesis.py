@@ -171,7 +171,8 @@ def _espeak(spoken: str, voice: Voice) -> tuple[np.ndarray, int]:
     words = round(_ESPEAK_WORDS * voice.rate / voice.size)
     command = ["espeak-ng", "--stdin", "--stdout", "-b", "1", "-v", voice.name, "-s", str(words)]
     # At the usual amplitude of 100 some variants clip.
-    return _decode(_run([*command, "-p", str(int(voice.pitch)), "-a", "50"], spoken))
+    pitch = [] if voice.pitch is None else ["-p", str(int(voice.pitch))]
+    return _decode(_run([*command, *pitch, "-a", "50"], spoken))
 
 
 def _flite(spoken: str, voice: Voice) -> tuple[np.ndarray, int]:

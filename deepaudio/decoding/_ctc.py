@@ -96,6 +96,14 @@ def ctc_greedy(
     Raises:
         ValueError: `log_probs` are no log probabilities over the alphabet, or `frame_seconds` is
             not positive.
+
+    >>> from deepaudio.data.alphabet import Alphabet
+    >>> letters = Alphabet((" ", "a", "b"))  # the blank is 0, so these are 1, 2 and 3
+    >>> path = np.array([2, 2, 0, 2, 3, 1, 0, 3])
+    >>> log_probs = np.log(np.eye(4)[path] * 0.96 + 0.01)
+    >>> transcript = ctc_greedy(log_probs, letters, frame_seconds=0.5)
+    >>> transcript.text, [word.text for word in transcript.words]
+    ('aab b', ['aab', 'b'])
     """
     log_probs = check_log_probs(log_probs, alphabet)
     check_frame_seconds(frame_seconds)

@@ -21,6 +21,11 @@ def score_texts(references: Sequence[str], hypotheses: Sequence[str]) -> dict[st
     Raises:
         ValueError: The lengths differ, or there is no word in the references.
 
+    Examples:
+        >>> scores = score_texts(["the cat sat"], ["the cat sat down"])
+        >>> round(scores["metric/wer"], 3), int(scores["insertions"])
+        (0.333, 1)
+
     Source: the definition that jiwer implements, Levenshtein distance over reference length.
     """
     # Only scoring pays for the import.

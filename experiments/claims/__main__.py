@@ -165,4 +165,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    # Errors begin with the program's name, and the file is called __main__.
+    sys.argv[0] = "claims"
     _arguments.run(main, _define_flags)

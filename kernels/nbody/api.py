@@ -67,6 +67,12 @@ def gravity(
     Raises:
         ValueError: Shapes or dtypes disagree, a value is not finite, or softening is negative.
 
+    Examples:
+        >>> positions = jnp.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
+        >>> accelerations = gravity(positions, jnp.array([3.0, 8.0]), softening=0.0)
+        >>> [round(float(x), 3) for x in accelerations[:, 0]]
+        [2.0, -0.75]
+
     References:
         Elsen et al., `N-Body Simulations on GPUs <https://arxiv.org/abs/0706.3060>`_, 2007
     """

@@ -103,6 +103,12 @@ def matvec(
             unknown, or the GPU's shared memory does not hold the vectors and a block of lanes.
         TypeError: It is differentiated.
 
+    Examples:
+        >>> matrix = np.zeros((8, 4), np.float32)
+        >>> matrix[2, 1], matrix[7, 3] = 0.5, 2.0
+        >>> matvec(pack(matrix), jnp.arange(8.0)[None]).tolist()
+        [[0.0, 1.0, 0.0, 14.0]]
+
     References:
         Narang et al., `Exploring Sparsity in Recurrent Neural Networks
         <https://arxiv.org/abs/1704.05119>`_, section 5: what such products gain

@@ -38,6 +38,9 @@ def mu_law_encode(samples: jax.Array) -> jax.Array:
 
     Returns:
         (…) int32.
+
+    >>> mu_law_encode(jnp.array([-1.0, 0.0, 0.5])).tolist()
+    [0, 128, 239]
     """
     samples = jnp.clip(samples, -1.0, 1.0)
     compressed = jnp.sign(samples) * jnp.log1p(_MU * jnp.abs(samples)) / jnp.log1p(_MU)

@@ -85,6 +85,12 @@ def test_an_engines_failure_is_told(require):
         speak("hello", Voice("espeak", "xx-unknown", pitch=50))
 
 
+def test_without_a_pitch_espeak_takes_the_voices_own(require):
+    require("espeak-ng")
+    own, usual = (speak(SPOKEN, Voice("espeak", "en-us", pitch=p)) for p in (None, 50))
+    np.testing.assert_array_equal(own, usual)
+
+
 def test_missing_engines_are_named(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SpeechSynthesisError, match="needs espeak-ng: install Debian's package"):
