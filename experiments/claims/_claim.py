@@ -150,7 +150,7 @@ def write(claim: Claim, setting: Setting, outcome: Outcome, directory: Path) -> 
         scale=setting.scale,
         seeds=setting.seeds,
         checks=[check._asdict() for check in outcome.checks],
-        tried=outcome.tried,
+        tried="" if holds(outcome.checks) else outcome.tried,
     )
     picture(claim, outcome.panels, path.with_suffix(".png"))
     return path

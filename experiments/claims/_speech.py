@@ -42,6 +42,8 @@ _BASES = {
     "small": ("mini", _SMALL),
     "paper": ("paper_gru", {}),
 }
+# The shortest utterances alone, so that few steps are several epochs.
+_SHORT = {"smoke": {}, "small": {"buckets": (1.5,)}, "paper": {}}
 _LONGEST_SECONDS = {"smoke": 2.0, "small": 3.0, "paper": 60.0}
 _LIMITS = {"smoke": 2, "small": 128, "paper": None}
 
@@ -54,6 +56,7 @@ def runs(
     language: str = "speech",
     after: str | None = None,
     steps: float = 1.0,
+    short: bool = False,
 ) -> list[Run]:
     """An arm's runs, one for each seed; the same arm of two claims is the same run.
 
@@ -65,6 +68,7 @@ def runs(
         language: Which corpus: "speech" or "mandarin".
         after: The arm whose run of the same seed it begins from; None for none.
         steps: Of a run, in units of the scale's.
+        short: Whether to train for several epochs, at scale small on a sixth of the corpus.
     """
     data_dir = corpus(setting, language)
     variant, base = _BASES[setting.scale]
@@ -72,7 +76,7 @@ def runs(
     for seed in setting.seeds:
         init_from = str(folder(setting, after, seed)) if after else None
         config = compare_speech.configure(
-            {**base, **changes},
+            {**base, **changes, **(_SHORT[setting.scale] if short else {})},
             str(data_dir),
             round(steps * _STEPS[setting.scale]),
             init_from,
@@ -85,7 +89,7 @@ def runs(
             split="test-clean" if config.dataset == "librispeech" else "test_speakers",
             dataset=config.dataset,
             limit=_LIMITS[setting.scale],
-            longest=_LONGEST_SECONDS[setting.scale],
+            longest=_LONGEST_SECONDS[setting.scale] - (1.0 if short else 0.0),
         )
         found.append(Run(arm, folder(setting, arm, seed), config, measure))
     return found

@@ -15,40 +15,54 @@ from experiments.claims._claim import (
     values_of,
 )
 from experiments.claims._corpora import corpus
-from experiments.claims._runs import train_all
+from experiments.claims._runs import Run, train_all
 from experiments.serving import load
 
 _BASE = "base"
-_WITHOUT = {
-    "no_batch_norm": "batch norm",
-    "no_sorta_grad": "SortaGrad",
-    "no_row_convolution": "the row convolution",
-}
+_WITHOUT = {"no_batch_norm": "batch norm", "no_row_convolution": "the row convolution"}
+# SortaGrad needs more than the first epoch.
+_SORTED, _RANDOM = "several epochs", "several epochs at random"
+# Thousands of characters take longer to learn than letters.
+_MANDARIN_STEPS = 3.0
 _MANDARIN = {
     "alphabet.kind": "characters",
     "dataset": "manifest",
     "splits": {"train": "train", "validation": "validation"},
 }
-# Half of this is what saying the commonest character over and over comes to, or worse.
+# Character errors of a network that has learned something; saying nothing comes to 1.
 _LEARNED = 0.9
 _EFFICIENT = 0.8
 _LATENCY_SECONDS = 0.3
+_TRIED = (
+    "Where 400 steps were less than an epoch, in which SortaGrad shows nothing but the shorter "
+    "utterances, it came to 56.2 % character errors, random order to 55.0. With all utterances, "
+    "twice as many a step and 500 steps it helped: 54.0 against 56.4 (record speech_ablations, one "
+    "seed). Mandarin after 400 steps had 96 % character errors."
+)
+
+
+def runs(setting: Setting) -> list[Run]:
+    """All arms' runs."""
+    arms = compare_speech.arms(setting.workdir)
+    found = [run for name in (_BASE, *_WITHOUT) for run in _speech.runs(setting, name, arms[name])]
+    found += _speech.runs(setting, _SORTED, {}, short=True)
+    found += _speech.runs(setting, _RANDOM, arms["no_sorta_grad"], short=True)
+    of_mandarin = {"language": "mandarin", "steps": _MANDARIN_STEPS}
+    return found + _speech.runs(setting, "mandarin longer", _MANDARIN, **of_mandarin)
 
 
 def _measure(setting: Setting) -> Outcome:
-    arms = compare_speech.arms(setting.workdir)
-    runs = [run for name in (_BASE, *_WITHOUT) for run in _speech.runs(setting, name, arms[name])]
-    runs += _speech.runs(setting, "mandarin", _MANDARIN, language="mandarin")
-    rows = train_all(runs, setting.jobs)
+    rows = train_all(runs(setting), setting.jobs)
     scaling = _data_parallel.weak_scaling(setting)
     served, serving = _served(setting)
     checks = [
-        *(_part(rows, arm, name) for arm, name in _WITHOUT.items()),
+        *(_part(rows, _BASE, arm, name) for arm, name in _WITHOUT.items()),
+        _part(rows, _SORTED, _RANDOM, "SortaGrad"),
         _languages(rows),
         _scales(scaling),
         serving,
     ]
-    names = (_BASE, *_WITHOUT, "mandarin")
+    names = (_BASE, *_WITHOUT, _SORTED, _RANDOM, "mandarin longer")
     panels = [
         Panel(
             "character errors on unseen speakers, %",
@@ -61,12 +75,12 @@ def _measure(setting: Setting) -> Outcome:
     ]
     rows += [{"arm": "weak scaling", **row} for row in scaling]
     rows += [{"arm": "serving", **row} for row in served]
-    return Outcome(rows, checks, panels)
+    return Outcome(rows, checks, panels, _TRIED)
 
 
-def _part(rows: list[dict[str, Any]], arm: str, name: str) -> Check:
+def _part(rows: list[dict[str, Any]], whole: str, arm: str, name: str) -> Check:
     """Whether the network does worse without one of its parts."""
-    base, without = values_of(rows, _BASE, "cer"), values_of(rows, arm, "cer")
+    base, without = values_of(rows, whole, "cer"), values_of(rows, arm, "cer")
     return Check(
         f"without {name} more character errors",
         f"{spread(without, 100)} % against {spread(base, 100)} %",
@@ -75,11 +89,11 @@ def _part(rows: list[dict[str, Any]], arm: str, name: str) -> Check:
 
 
 def _languages(rows: list[dict[str, Any]]) -> Check:
-    errors = {name: values_of(rows, name, "cer") for name in (_BASE, "mandarin")}
+    errors = {name: values_of(rows, name, "cer") for name in (_BASE, "mandarin longer")}
     return Check(
         f"English and Mandarin both learn by the same code (character errors below "
         f"{100 * _LEARNED:.0f} %)",
-        f"{spread(errors[_BASE], 100)} % and {spread(errors['mandarin'], 100)} %",
+        f"{spread(errors[_BASE], 100)} % and {spread(errors['mandarin longer'], 100)} %",
         all(values and statistics.fmean(values) < _LEARNED for values in errors.values()),
     )
 

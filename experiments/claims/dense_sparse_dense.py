@@ -17,6 +17,11 @@ from experiments.claims._claim import (
 from experiments.claims._runs import train_all
 
 _DENSE, _DSD = "trained on", "dense-sparse-dense"
+_TRIED = (
+    "Networks so briefly trained are far from overfitting, which dense-sparse-dense is against. "
+    "With 3,000 steps for each arm the piano model gained 1.0 points of note F1 (record "
+    "training_techniques_continued, one seed)."
+)
 # Of the weights; rectified layers leave a few rows that never learn.
 _DENSE_AGAIN = 0.99
 _BASES = {"speech": "base", "piano": "onsets and frames"}
@@ -53,7 +58,8 @@ def _measure(setting: Setting) -> Outcome:
     ]
     named = [{"model": "speech", **row} for row in speech]
     named += [{"model": "piano", **row} for row in piano]
-    return Outcome([*({"model": "before", **row} for row in rows), *named], checks, panels)
+    before = [{"model": "before", **row} for row in rows]
+    return Outcome([*before, *named], checks, panels, _TRIED)
 
 
 def _percent(rows: list[dict[str, Any]], arm: str, key: str) -> list[float]:

@@ -18,15 +18,26 @@ from experiments.claims._claim import (
     spread,
     values_of,
 )
-from experiments.claims._runs import train_all
+from experiments.claims._runs import Run, train_all
 from experiments.sparse import benchmark
 from experiments.sparse.recognition import papers_sizes, sizes
 
-_DENSE, _SPARSE, _LARGE = "base", "sparse 90 %", "larger sparse"
+_DENSE, _LARGE = "base", "larger sparse"
+# Several epochs; and from there on three times as long again.
+_SHORT, _FURTHER, _SPARSE = "several epochs", "several epochs more", "several epochs pruned"
+_LONGER = 3.0
 _SPARSITY = 0.9
 _SMALLER, _FASTER = 8.0, 2.0
 # The paper's simple network of 1760 units loses 20.7 % of its character errors by 90 % pruning.
 _NEAR = 0.21
+_TRIED = (
+    "Pruned from scratch between 5 and 50 % of 400 steps, three networks of this size came to 97 "
+    "to 99 % character errors: they were pruned before they had learned anything. Pruned within "
+    "400 steps after 400 dense ones, less than two epochs in all, they came to 65 % where training "
+    "on came to 46. Longer training loses less: with 3,000 steps for each arm the piano model "
+    "loses 0.9 points of note F1 by pruning 90 % by rank (record training_techniques_continued, "
+    "one seed)."
+)
 _PRUNING = {
     "optimizer.pruning.on": True,
     "optimizer.pruning.schedule": "cubic",
@@ -35,22 +46,40 @@ _PRUNING = {
 
 
 def arms(setting: Setting) -> dict[str, dict[str, Any]]:
-    """Settings of each arm; the larger network has twice the units, and as many weights left."""
+    """Settings of each arm; the larger network has twice the units, and as many weights left.
+
+    The pruned arm goes on from the dense one, as the paper's networks learn for a while before they
+    are pruned, and so does another dense one beside it.
+    """
     units = _speech.base_config(setting).model.units
     large = {"model.units": 2 * units, "model.dense_units": 2 * units}
     left = _speech.num_weights({}, setting) / _speech.num_weights(large, setting)
     return {
         _DENSE: {},
-        _SPARSE: {**_PRUNING, "optimizer.pruning.sparsity": _SPARSITY},
         _LARGE: {**large, **_PRUNING, "optimizer.pruning.sparsity": 1.0 - left},
+        _SHORT: {},
+        _FURTHER: {},
+        _SPARSE: {**_PRUNING, "optimizer.pruning.sparsity": _SPARSITY},
     }
 
 
+def runs(setting: Setting) -> tuple[list[Run], list[Run]]:
+    """Runs from scratch, and those that go on from them."""
+    known = arms(setting)
+    first = [run for arm in (_DENSE, _LARGE) for run in _speech.runs(setting, arm, known[arm])]
+    first += _speech.runs(setting, _SHORT, known[_SHORT], short=True)
+    longer = {"after": _SHORT, "steps": _LONGER, "short": True}
+    second = [
+        run
+        for arm in (_FURTHER, _SPARSE)
+        for run in _speech.runs(setting, arm, known[arm], **longer)
+    ]
+    return first, second
+
+
 def _measure(setting: Setting) -> Outcome:
-    runs = []
-    for name, changes in arms(setting).items():
-        runs += _speech.runs(setting, name, changes)
-    rows = train_all(runs, setting.jobs)
+    first, second = runs(setting)
+    rows = train_all(first, setting.jobs) + train_all(second, setting.jobs)
     packed = _packed(setting)
     products = _products(setting)
     checks = [*_errors(rows), _size(packed), _speed(products)]
@@ -59,7 +88,7 @@ def _measure(setting: Setting) -> Outcome:
             "character errors on unseen speakers, %",
             {
                 name: [100 * value for value in values_of(rows, name, "cer")]
-                for name in (_DENSE, _SPARSE, _LARGE)
+                for name in (_DENSE, _LARGE, _FURTHER, _SPARSE)
             },
         ),
         Panel(
@@ -77,25 +106,27 @@ def _measure(setting: Setting) -> Outcome:
     ]
     rows += [{"arm": "packed", **row} for row in packed]
     rows += [{"arm": "product", **row} for row in products]
-    return Outcome(rows, checks, panels)
+    return Outcome(rows, checks, panels, _TRIED)
 
 
 def _errors(rows: list[dict[str, Any]]) -> list[Check]:
-    dense, pruned, large = (values_of(rows, arm, "cer") for arm in (_DENSE, _SPARSE, _LARGE))
-    if not (dense and pruned and large):
+    by_arm = {arm: values_of(rows, arm, "cer") for arm in (_DENSE, _LARGE, _FURTHER, _SPARSE)}
+    if not all(by_arm.values()):
         return [Check("every arm trains", "some did not", False)]
-    worse = statistics.fmean(pruned) / statistics.fmean(dense) - 1.0
+    means = {arm: statistics.fmean(values) for arm, values in by_arm.items()}
+    told = {arm: f"{spread(values, 100)} %" for arm, values in by_arm.items()}
+    worse = means[_SPARSE] / means[_FURTHER] - 1.0
     return [
         Check(
             f"with {_SPARSITY:.0%} pruned at most {_NEAR:.0%} more character errors, as in the "
             "paper",
-            f"{spread(pruned, 100)} % against {spread(dense, 100)} %, {worse:+.0%}",
+            f"{told[_SPARSE]} against {told[_FURTHER]}, {worse:+.0%}",
             worse <= _NEAR,
         ),
         Check(
             "a larger network pruned to as many weights makes fewer errors than the dense one",
-            f"{spread(large, 100)} % against {spread(dense, 100)} %",
-            statistics.fmean(large) < statistics.fmean(dense),
+            f"{told[_LARGE]} against {told[_DENSE]}",
+            means[_LARGE] < means[_DENSE],
         ),
     ]
 
@@ -165,9 +196,10 @@ CLAIM = Claim(
         "7x."
     ),
     instead=(
-        "The same recognizer trained dense and with its matrices pruned during training, for the "
-        "same steps, and one of twice the units pruned to as many weights as the dense one has; "
-        "bytes of packed networks; time of the product with a packed matrix beside the dense one"
+        "A recognizer trained dense, and one of twice the units pruned to as many weights within "
+        "the same steps; one that was trained dense for several epochs, trained on and pruned, "
+        "three times as long again; bytes of packed networks; time of the product with a packed "
+        "matrix beside the dense one"
     ),
     measure=_measure,
 )

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,22 +28,42 @@ _ARMS = {
     _UNSCALED: {"precision": "float16", "optimizer.loss_scaling.on": False},
 }
 _NEARLY_HALF = 0.6
-# By model: what makes its runs, the float32 arm (other claims train it too), the error measured,
-# what to multiply it by, and whether less is better.
-_MODELS: dict[str, tuple[Callable[..., list[Run]], str, str, float, bool]] = {
-    "piano": (_piano.runs, "onsets and frames", "note/f1", 100.0, False),
-    "speech": (_speech.runs, "base", "cer", 100.0, True),
-    "vocoder": (_voice.runs, "teacher", "bits", 1.0, True),
+
+
+class _Model(NamedTuple):
+    """What is trained.
+
+    Attributes:
+        runs: Makes the runs of an arm.
+        full: The arm in float32, which other claims train too.
+        room: The folder of its runs.
+        key: What is measured.
+        factor: What that is told in.
+        less: Whether less of it is better.
+    """
+
+    runs: Callable[..., list[Run]]
+    full: str
+    room: str
+    key: str
+    factor: float
+    less: bool
+
+
+_MODELS = {
+    "piano": _Model(_piano.runs, "onsets and frames", "piano", "note/f1", 100.0, False),
+    "speech": _Model(_speech.runs, "base", "speech", "cer", 100.0, True),
+    "vocoder": _Model(_voice.runs, "teacher", "voice", "bits", 1.0, True),
 }
 _SCALE = 2.0**15
 
 
 def _measure(setting: Setting) -> Outcome:
     runs, counts = [], []
-    for make, full, *_ in _MODELS.values():
-        mine = [*make(setting, full, {})]
+    for model in _MODELS.values():
+        mine = [*model.runs(setting, model.full, {})]
         for arm, changes in _ARMS.items():
-            mine += make(setting, arm, changes)
+            mine += model.runs(setting, arm, changes)
         runs += mine
         counts.append(len(mine))
     found = train_all(runs, setting.jobs)
@@ -51,7 +71,7 @@ def _measure(setting: Setting) -> Outcome:
     for model, count in zip(_MODELS, counts, strict=True):
         rows += [{"model": model, **row} for row in found[:count]]
         found = found[count:]
-    lost = [_lost_gradients(model, setting, runs) for model in _MODELS]
+    lost = [_lost_gradients(model, runs) for model in _MODELS]
     memory, of_memory = _memory(setting)
     checks = [of_memory]
     checks += [_kept(model, rows) for model in _MODELS]
@@ -69,37 +89,36 @@ def _measure(setting: Setting) -> Outcome:
 
 
 def _of(rows, model, arm):
-    return values_of((row for row in rows if row.get("model") == model), arm, _MODELS[model][2])
+    return values_of((row for row in rows if row.get("model") == model), arm, _MODELS[model].key)
 
 
 def _panel(model: str, rows: list[dict[str, Any]]) -> Panel:
-    _, full, key, factor, _ = _MODELS[model]
-    arms = {"float32": full, **{arm: arm for arm in _ARMS}}
-    unit = "%" if factor == 100.0 else "a sample"
+    of = _MODELS[model]
+    arms = {"float32": of.full, **{arm: arm for arm in _ARMS}}
+    unit = "%" if of.factor == 100.0 else "a sample"
     return Panel(
-        f"{model}: {key.replace('/', ' ')}, {unit}",
-        {name: [factor * value for value in _of(rows, model, arm)] for name, arm in arms.items()},
+        f"{model}: {of.key.replace('/', ' ')}, {unit}",
+        {n: [of.factor * value for value in _of(rows, model, arm)] for n, arm in arms.items()},
     )
 
 
 def _worse(model: str, rows: list[dict[str, Any]], arm: str) -> tuple[float, float]:
     """How much worse an arm is than float32, and what differs by chance (two standard errors)."""
-    _, full, _, _, less = _MODELS[model]
-    base, other = _of(rows, model, full), _of(rows, model, arm)
+    base, other = _of(rows, model, _MODELS[model].full), _of(rows, model, arm)
     if not other:
         return float("inf"), 0.0
     worse = statistics.fmean(other) - statistics.fmean(base)
     chance = 2.0 * pooled_spread(base, other) * (1 / len(base) + 1 / len(other)) ** 0.5
-    return worse if less else -worse, chance
+    return worse if _MODELS[model].less else -worse, chance
 
 
 def _kept(model: str, rows: list[dict[str, Any]]) -> Check:
-    _, full, key, factor, _ = _MODELS[model]
+    of = _MODELS[model]
     worse, chance = _worse(model, rows, _HALF)
     return Check(
         f"{model}: float16 as good as float32, up to chance",
-        f"{key.replace('/', ' ')} {spread(_of(rows, model, _HALF), factor, 2)} against "
-        f"{spread(_of(rows, model, full), factor, 2)}",
+        f"{of.key.replace('/', ' ')} {spread(_of(rows, model, _HALF), of.factor, 2)} against "
+        f"{spread(_of(rows, model, of.full), of.factor, 2)}",
         worse <= chance if chance else None,
     )
 
@@ -107,31 +126,31 @@ def _kept(model: str, rows: list[dict[str, Any]]) -> Check:
 def _needed(rows: list[dict[str, Any]], lost: list[dict[str, Any]]) -> Check:
     """Whether float16 without scaling is worse than float32 by more than chance, somewhere."""
     worse = {model: _worse(model, rows, _UNSCALED) for model in _MODELS}
-    suffer = [model for model, (by, chance) in worse.items() if by > chance]
-    told = ", ".join(
-        f"{row['model']} loses {100 * row['lost_unscaled']:.1f} % of its gradients to zero "
-        f"({100 * row['lost_scaled']:.1f} % with scaling) and comes to "
-        f"{spread(_of(rows, row['model'], _UNSCALED), _MODELS[row['model']][3], 2)}"
+    lose = ", ".join(
+        f"{row['model']} {100 * row['lost_unscaled']:.1f} % ({100 * row['lost_scaled']:.1f} %)"
         for row in lost
+    )
+    come_to = ", ".join(
+        f"{model} {spread(_of(rows, model, _UNSCALED), _MODELS[model].factor, 2)}"
+        for model in _MODELS
     )
     measurable = any(chance for _, chance in worse.values())
     return Check(
         "float16 without loss scaling is worse on some model",
-        told,
-        bool(suffer) if measurable else None,
+        f"gradients lost to zero without (with) scaling: {lose}; without it {come_to}",
+        any(by > chance for by, chance in worse.values()) if measurable else None,
     )
 
 
-def _lost_gradients(model: str, setting: Setting, runs: list[Run]) -> dict[str, Any]:
+def _lost_gradients(model: str, runs: list[Run]) -> dict[str, Any]:
     """What share of a trained model's gradients float16 makes zero, with scaling and without.
 
     Of the weights' gradients that are not zero in float32, on one training batch.
     """
-    full = _MODELS[model][1]
+    of = _MODELS[model]
     run = next(
-        run for run in runs if run.arm == full and run.folder.parent.parent.name == _ROOM[model]
+        run for run in runs if run.arm == of.full and run.folder.parent.parent.name == of.room
     )
-    del setting
     _, variables = restore.restore(run.folder)
     params = variables.pop("params")
     config = restore.read_config(run.folder)
@@ -163,9 +182,6 @@ def _lost_gradients(model: str, setting: Setting, runs: list[Run]) -> dict[str, 
         lost = sum(int(((b == 0) & (a != 0)).sum()) for a, b in zip(exact, half, strict=True))
         shares[name] = lost / count
     return {"model": model, "gradients": count, **shares}
-
-
-_ROOM = {"piano": "piano", "speech": "speech", "vocoder": "voice"}
 
 
 def _memory(setting: Setting) -> tuple[list[dict[str, Any]], Check]:
