@@ -102,7 +102,9 @@ def _steps(
         step as they were drawn), and `collective_bytes` of a step.
     """
     if jax.config.jax_platforms in (None, "", "cpu"):
-        # Each device then has a thread, and devices share nothing but memory.
+        # Each device then has a thread and a core, and devices share nothing but memory.
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:devices])
         os.environ["XLA_FLAGS"] = (
             f"--xla_force_host_platform_device_count={devices} --xla_cpu_multi_thread_eigen=false"
         )
