@@ -20,11 +20,14 @@ _LIMIT = {"smoke": 1, "small": 12, "paper": None}
 _SCORERS = ("pesq", "pystoi", "pyworld")
 # The teacher's PESQ less this, and times real time on a graphics card.
 _MARGIN, _REAL_TIME = 0.2, 20.0
-_TEACHER = "teacher, a sample at a time"
+_TRIED = (
+    "The package's vocoder has had 4,000 steps of its teacher and 1,891 of the student's, about two "
+    "hours each on two CPU cores; both still hiss."
+)
 
 
 def _measure(setting: Setting) -> Outcome:
-    scores, of_scores = _quality(setting)
+    scores, of_quality = _quality(setting)
     speeds = benchmark_vocoder.measure(
         setting.pick("smoke", "small", "paper"),
         setting.pick([1], [1], [1, 32]),
@@ -42,19 +45,19 @@ def _measure(setting: Setting) -> Outcome:
             panels.append(Panel(name.upper(), values))
     rows = [{"arm": "quality", **row} for row in scores]
     rows += [{"arm": "speed", **row} for row in speeds]
-    return Outcome(rows, [of_scores, *_speed(setting, speeds)], panels)
+    return Outcome(rows, [*of_quality, *_speed(setting, speeds)], panels, _TRIED)
 
 
 def _by_network(speeds: list[dict[str, Any]], name: str) -> dict[str, list[float]]:
     return {f"{row['network']}, batch {row['batch_size']}": [row[name]] for row in speeds}
 
 
-def _quality(setting: Setting) -> tuple[list[dict[str, Any]], Check]:
+def _quality(setting: Setting) -> tuple[list[dict[str, Any]], list[Check]]:
     """Copy synthesis of held-out utterances by student, teacher, and what stands beside them."""
     asked = f"the student's PESQ at most {_MARGIN} below its teacher's"
     if missing := [name for name in _SCORERS if not importlib.util.find_spec(name)]:
         told = f"scores need {', '.join(missing)} (pip install 'deepaudio[voice]')"
-        return [], Check(asked, told, None)
+        return [], [Check(asked, told, None)]
     vocoders = _vocoders(setting)
     convention = vocoders["student"].convention
     utterances = data.read_manifest(corpus(setting, "voice") / f"{_SPLIT}.jsonl")
@@ -66,13 +69,21 @@ def _quality(setting: Setting) -> tuple[list[dict[str, Any]], Check]:
     rows = [{"vocoder": name, "utterances": len(sounds), **means} for name, means, _ in found]
     by_name = {row["vocoder"]: row for row in rows}
     if "metric/pesq" not in by_name["student"]:
-        return [], Check(asked, "the sounds are too short for PESQ", None)
+        return [], [Check(asked, "the sounds are too short for PESQ", None)]
     told = ", ".join(
         f"{name} {by_name[name]['metric/pesq']:.2f} (STOI {by_name[name]['metric/stoi']:.2f})"
         for name in ("student", "teacher", "Griffin-Lim")
     )
-    pesq = [by_name[name]["metric/pesq"] for name in ("student", "teacher")]
-    return rows, Check(asked, told, bool(pesq[0] >= pesq[1] - _MARGIN))
+    pesq, stoi = (
+        {name: row.get(f"metric/{key}", 0.0) for name, row in by_name.items()}
+        for key in ("pesq", "stoi")
+    )
+    better = all(score["student"] > score["Griffin-Lim"] for score in (pesq, stoi))
+    return rows, [
+        Check(asked, told, pesq["student"] >= pesq["teacher"] - _MARGIN),
+        # As good as a bad teacher is no quality.
+        Check("the student's PESQ and STOI above Griffin and Lim's", "the same figures", better),
+    ]
 
 
 def _vocoders(setting: Setting) -> dict[str, Vocoder]:
