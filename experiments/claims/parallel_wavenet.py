@@ -21,8 +21,8 @@ _SCORERS = ("pesq", "pystoi", "pyworld")
 # The teacher's PESQ less this, and times real time on a graphics card.
 _MARGIN, _REAL_TIME = 0.2, 20.0
 _TRIED = (
-    "The package's vocoder has had 4,000 steps of its teacher and 1,891 of the student's, about two "
-    "hours each on two CPU cores; both still hiss."
+    "The package's vocoder has had 4,000 steps of its teacher and 1,891 of the student's, about "
+    "two hours each on two CPU cores; both still hiss."
 )
 
 
