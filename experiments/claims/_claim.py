@@ -103,6 +103,11 @@ def holds(checks: Iterable[Check]) -> bool:
     return bool(measured) and all(measured)
 
 
+def mean(values: Sequence[float]) -> float:
+    """The mean over seeds; NaN, which no comparison holds for, where all have failed."""
+    return statistics.fmean(values) if values else float("nan")
+
+
 def spread(values: Sequence[float], scale: float = 1.0, digits: int = 1) -> str:
     """Mean and standard deviation over seeds: "54.1 ± 0.8"."""
     if not values:

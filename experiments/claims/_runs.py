@@ -66,8 +66,8 @@ def train_all(runs: Sequence[Run], jobs: int) -> list[dict[str, Any]]:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    figures = _measured(run) or {"failed": "not run"}
-    return {"arm": run.arm, "seed": run.config.seed, "steps": run.config.num_steps, **figures}
+    about = {"arm": run.arm, "seed": run.config.seed, "steps": run.config.num_steps}
+    return {**about, **_measured(run)}
 
 
 def _side_by_side(runs, jobs):

@@ -8,6 +8,7 @@ from experiments.claims._claim import (
     Outcome,
     Panel,
     Setting,
+    mean,
     spread,
     values_of,
 )
@@ -33,7 +34,7 @@ def _measure(setting: Setting) -> Outcome:
             "with noise at 5 dB, training with superposed noise makes fewer character errors",
             f"{spread(noisy, 100)} % against {spread(without, 100)} % without "
             f"(in quiet {spread(quiet[0], 100)} against {spread(quiet[1], 100)} %)",
-            sum(noisy) / len(noisy) < sum(without) / len(without),
+            mean(noisy) < mean(without),
         ),
         Check(
             f"training on {equal['devices']} devices gives what one device gives",

@@ -1,6 +1,5 @@
 """Dense-sparse-dense training beside plain training of the same length."""
 
-import statistics
 from typing import Any
 
 from experiments import compare_speech, compare_training
@@ -11,6 +10,7 @@ from experiments.claims._claim import (
     Outcome,
     Panel,
     Setting,
+    mean,
     spread,
     values_of,
 )
@@ -69,7 +69,7 @@ def _percent(rows: list[dict[str, Any]], arm: str, key: str) -> list[float]:
 def _better(model: str, title: str, rows: list[dict[str, Any]], key: str, *, less: bool) -> Check:
     """Whether dense-sparse-dense came out better, in the mean over seeds."""
     dense, sparse = (values_of(rows, arm, key) for arm in (_DENSE, _DSD))
-    gained = statistics.fmean(sparse) - statistics.fmean(dense)
+    gained = mean(sparse) - mean(dense)
     return Check(
         f"{model}: {'fewer' if less else 'more'} {title} than by training on for as long",
         f"{spread(sparse, 100)} % against {spread(dense, 100)} %",

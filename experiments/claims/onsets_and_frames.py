@@ -1,7 +1,7 @@
 """Onsets and Frames: notes with their ends, with onsets and without."""
 
 from experiments.claims import _piano
-from experiments.claims._claim import Check, Claim, Outcome, Panel, Setting, spread, values_of
+from experiments.claims._claim import Check, Claim, Outcome, Panel, Setting, mean, spread, values_of
 from experiments.claims._runs import train_all
 
 _KEY = "note_with_offset/f1"
@@ -21,7 +21,7 @@ def _measure(setting: Setting) -> Outcome:
     rows = train_all(runs, setting.jobs)
     full, alone = (values_of(rows, arm, _KEY) for arm in _ARMS)
     # Of the means: a single seed of the weaker arm may come near nothing.
-    gain = sum(full) / len(full) / max(sum(alone) / len(alone), 1e-9) - 1.0
+    gain = mean(full) / max(mean(alone), 1e-9) - 1.0
     check = Check(
         "note-with-offset F1 more than doubles on unseen pieces and instruments",
         f"{spread(full, 100)} against {spread(alone, 100)} by frames alone, {100 * gain:+.0f} %",

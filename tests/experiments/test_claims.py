@@ -68,6 +68,11 @@ def test_mean_and_spread():
     assert _claim.spread([]) == "failed"
 
 
+def test_an_arm_that_failed_from_every_seed_is_no_better_than_another():
+    assert _claim.mean([0.1, 0.3]) == pytest.approx(0.2)
+    assert not _claim.mean([]) < 1.0 and not _claim.mean([]) > 1.0
+
+
 def test_pooled_spread_is_the_root_of_the_mean_variance_within_groups(rng):
     one, other = rng.normal(0, 1, (2, 5))
     expected = np.sqrt((np.var(one, ddof=1) + np.var(other, ddof=1)) / 2)
