@@ -3,6 +3,7 @@
 import csv
 import signal
 import threading
+import time
 
 import jax
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from deepaudio import training
 from tests.training.conftest import Batches, LineTask
+
+_ANSWER_SECONDS = 10.0
 
 
 def _config(num_steps, **changes):
@@ -127,7 +130,12 @@ class Interrupting:
 
     def __next__(self):
         for number in self.signals.get(self.number, ()):
+            handler = signal.getsignal(number)
             signal.raise_signal(number)
+            # A second signal before Python has answered the first would become one with it.
+            deadline = time.monotonic() + _ANSWER_SECONDS
+            while signal.getsignal(number) is handler and time.monotonic() < deadline:
+                time.sleep(0.001)
         return super().__next__()
 
 
