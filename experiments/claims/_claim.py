@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
         rows: The numbers of every run.
         checks: What was asked; at least one.
         panels: Of the picture.
-        tried: For what does not hold, what was tried.
+        tried: What else was tried, and came out otherwise.
     """
 
     rows: list[dict[str, Any]]
@@ -155,7 +155,7 @@ def write(claim: Claim, setting: Setting, outcome: Outcome, directory: Path) -> 
         scale=setting.scale,
         seeds=setting.seeds,
         checks=[check._asdict() for check in outcome.checks],
-        tried="" if holds(outcome.checks) else outcome.tried,
+        tried=outcome.tried,
     )
     picture(claim, outcome.panels, path.with_suffix(".png"))
     return path

@@ -29,12 +29,24 @@ _BASES = {
     "small": ("mini", {"batch_size": 4, "checkpoint_every": 500}),
     "paper": ("paper", {}),
 }
+# The paper's batch, with a quarter of the steps: each is of thirteen times the sound.
+_WINDOWS = {
+    "smoke": {},
+    "small": {"batch_size": 8, "num_frames": 640, "optimizer.schedule.warmup_steps": 20},
+    "paper": {},
+}
+_WINDOW_STEPS = {"smoke": 1.0, "small": 0.25, "paper": 1.0}
 # Recordings to choose the decoding on, and to score.
 _LIMITS = {"smoke": (1, 1), "small": (3, 12), "paper": (0, None)}
 
 
 def runs(
-    setting: Setting, arm: str, changes: dict[str, Any], *, after: str | None = None
+    setting: Setting,
+    arm: str,
+    changes: dict[str, Any],
+    *,
+    after: str | None = None,
+    windows: bool = False,
 ) -> list[Run]:
     """An arm's runs, one for each seed; the same arm of two claims is the same run.
 
@@ -43,27 +55,34 @@ def runs(
         arm: Its name, and its folder's.
         changes: Settings that differ from the scale's base, by dotted name.
         after: The arm whose run of the same seed it begins from; None for none.
+        windows: Whether every batch is the paper's: eight windows of 20 s. Such runs are in the
+            room `piano_windows`.
     """
     data_dir = corpus(setting, "piano")
     variant, base = _BASES[setting.scale]
+    num_steps, room = _STEPS[setting.scale], "piano"
+    if windows:
+        base = {**base, **_WINDOWS[setting.scale]}
+        num_steps = round(_WINDOW_STEPS[setting.scale] * num_steps)
+        room = "piano_windows"
     choose_from, limit = _LIMITS[setting.scale]
     found = []
     for seed in setting.seeds:
         init_from = str(folder(setting, after, seed)) if after else None
         config = compare_training.configure(
-            {**base, **changes}, str(data_dir), _STEPS[setting.scale], init_from, variant
+            {**base, **changes}, str(data_dir), num_steps, init_from, variant
         )
         config.seed = seed
         measure = functools.partial(
             score, data_dir=str(data_dir), choose_from=choose_from, limit=limit
         )
-        found.append(Run(arm, folder(setting, arm, seed), config, measure))
+        found.append(Run(arm, folder(setting, arm, seed, room), config, measure))
     return found
 
 
-def folder(setting: Setting, arm: str, seed: int) -> Path:
+def folder(setting: Setting, arm: str, seed: int, room: str = "piano") -> Path:
     """Where a run is kept."""
-    return setting.workdir / setting.scale / "piano" / arm.replace(" ", "_") / str(seed)
+    return setting.workdir / setting.scale / room / arm.replace(" ", "_") / str(seed)
 
 
 def score(folder: Path, *, data_dir: str, choose_from: int, limit: int | None) -> dict[str, Any]:
