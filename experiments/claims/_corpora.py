@@ -5,7 +5,9 @@ a tone: enough to see that everything runs, without any program beside Python. O
 corpora that `experiments.make_piano_corpus` and `experiments.make_speech_corpus` make.
 """
 
+import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,31 @@ def corpus(setting: Setting, name: str) -> Path:
     folder = setting.corpora / kept_in
     if not folder.is_dir():
         raise FileNotFoundError(f"no corpus in {folder}: {_MADE_BY[kept_in].format(folder)}")
+    return folder
+
+
+def thinned(setting: Setting, name: str, every: int) -> Path:
+    """The folder of a piano corpus that has one of `every` training recordings of another.
+
+    Only its table is written; the files are the other's.
+    """
+    whole = corpus(setting, name)
+    (table,) = whole.glob("*.csv")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    training = [row for row in rows if row["split"] == "train"][::every]
+    kept = training + [row for row in rows if row["split"] != "train"]
+    folder = setting.workdir / "corpora" / f"{name}_every_{every}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in kept:
+        for column in ("midi_filename", "audio_filename"):
+            row[column] = os.path.relpath(whole / row[column], folder)
+    partial = folder / f"{table.name}.tmp"
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(kept)
+    partial.replace(folder / table.name)
     return folder
 
 

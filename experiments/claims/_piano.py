@@ -1,8 +1,9 @@
 """Piano models of the claims: what is trained at each scale, and how it is scored."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -10,7 +11,7 @@ from deepaudio import evaluation
 from deepaudio.tasks.transcriber import make_transcriber
 from experiments import _transcription, compare_training, restore
 from experiments.claims._claim import Setting
-from experiments.claims._corpora import corpus
+from experiments.claims._corpora import corpus, thinned
 from experiments.claims._runs import Run
 from experiments.evaluate import score_recordings
 
@@ -29,13 +30,32 @@ _BASES = {
     "small": ("mini", {"batch_size": 4, "checkpoint_every": 500}),
     "paper": ("paper", {}),
 }
-# The paper's batch, with a quarter of the steps: each is of thirteen times the sound.
-_WINDOWS = {
-    "smoke": {},
-    "small": {"batch_size": 8, "num_frames": 640, "optimizer.schedule.warmup_steps": 20},
-    "paper": {},
+
+
+class _Room(NamedTuple):
+    """What a group of runs is trained on.
+
+    Attributes:
+        changes: Settings that differ from the scale's base, by scale.
+        every: One of how many training recordings is heard, by scale.
+        steps: By what the number of steps is multiplied, by scale.
+    """
+
+    changes: Mapping[str, dict[str, Any]]
+    every: Mapping[str, int]
+    steps: Mapping[str, float]
+
+
+_ALL = {"smoke": 1, "small": 1, "paper": 1}
+_NO_CHANGES = {"smoke": {}, "small": {}, "paper": {}}
+_WINDOWS = {"batch_size": 8, "num_frames": 640, "optimizer.schedule.warmup_steps": 20}
+_ROOMS = {
+    "piano": _Room(_NO_CHANGES, _ALL, _ALL),
+    # The paper's batch: eight windows of 20 s, thirteen times the sound of a step.
+    "piano_windows": _Room({**_NO_CHANGES, "small": _WINDOWS}, _ALL, {**_ALL, "small": 0.25}),
+    # So few recordings that a short run hears each many times.
+    "piano_few": _Room(_NO_CHANGES, {**_ALL, "small": 40}, _ALL),
 }
-_WINDOW_STEPS = {"smoke": 1.0, "small": 0.25, "paper": 1.0}
 # Recordings to choose the decoding on, and to score.
 _LIMITS = {"smoke": (1, 1), "small": (3, 12), "paper": (0, None)}
 
@@ -46,7 +66,8 @@ def runs(
     changes: dict[str, Any],
     *,
     after: str | None = None,
-    windows: bool = False,
+    room: str = "piano",
+    steps: float = 1.0,
 ) -> list[Run]:
     """An arm's runs, one for each seed; the same arm of two claims is the same run.
 
@@ -55,26 +76,25 @@ def runs(
         arm: Its name, and its folder's.
         changes: Settings that differ from the scale's base, by dotted name.
         after: The arm whose run of the same seed it begins from; None for none.
-        windows: Whether every batch is the paper's: eight windows of 20 s. Such runs are in the
-            room `piano_windows`.
+        room: What it is trained on: "piano", "piano_windows" (every batch is eight windows of
+            20 s), or "piano_few" (at scale small 18 recordings).
+        steps: Of a run, in units of the room's.
     """
-    data_dir = corpus(setting, "piano")
+    heard = _ROOMS[room]
+    whole = corpus(setting, "piano")
+    every = heard.every[setting.scale]
+    data_dir = thinned(setting, "piano", every) if every > 1 else whole
+    num_steps = round(steps * heard.steps[setting.scale] * _STEPS[setting.scale])
     variant, base = _BASES[setting.scale]
-    num_steps, room = _STEPS[setting.scale], "piano"
-    if windows:
-        base = {**base, **_WINDOWS[setting.scale]}
-        num_steps = round(_WINDOW_STEPS[setting.scale] * num_steps)
-        room = "piano_windows"
+    base = {**base, **heard.changes[setting.scale], **changes}
     choose_from, limit = _LIMITS[setting.scale]
     found = []
     for seed in setting.seeds:
-        init_from = str(folder(setting, after, seed)) if after else None
-        config = compare_training.configure(
-            {**base, **changes}, str(data_dir), num_steps, init_from, variant
-        )
+        init_from = str(folder(setting, after, seed, room)) if after else None
+        config = compare_training.configure(base, str(data_dir), num_steps, init_from, variant)
         config.seed = seed
         measure = functools.partial(
-            score, data_dir=str(data_dir), choose_from=choose_from, limit=limit
+            score, data_dir=str(whole), choose_from=choose_from, limit=limit
         )
         found.append(Run(arm, folder(setting, arm, seed, room), config, measure))
     return found

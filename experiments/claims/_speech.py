@@ -42,8 +42,15 @@ _BASES = {
     "small": ("mini", _SMALL),
     "paper": ("paper_gru", {}),
 }
-# The shortest utterances alone, so that few steps are several epochs.
-_SHORT = {"smoke": {}, "small": {"buckets": (1.5,)}, "paper": {}}
+_ALL = {"smoke": {}, "small": {}, "paper": {}}
+_PROMPTS = {"splits.train": "prompts_train"}
+_HEARD = {
+    "all": _ALL,
+    # The shortest utterances alone, so that few steps are several epochs.
+    "short": {**_ALL, "small": {"buckets": (1.5,)}},
+    # A person's 237 prompts: every one is heard many times.
+    "prompts": {**_ALL, "smoke": _PROMPTS, "small": _PROMPTS},
+}
 _LONGEST_SECONDS = {"smoke": 2.0, "small": 3.0, "paper": 60.0}
 _LIMITS = {"smoke": 2, "small": 128, "paper": None}
 
@@ -56,7 +63,7 @@ def runs(
     language: str = "speech",
     after: str | None = None,
     steps: float = 1.0,
-    short: bool = False,
+    heard: str = "all",
 ) -> list[Run]:
     """An arm's runs, one for each seed; the same arm of two claims is the same run.
 
@@ -68,15 +75,17 @@ def runs(
         language: Which corpus: "speech" or "mandarin".
         after: The arm whose run of the same seed it begins from; None for none.
         steps: Of a run, in units of the scale's.
-        short: Whether to train for several epochs, at scale small on a sixth of the corpus.
+        heard: What it is trained on: "all", "short" (at scale small the shortest sixth of the
+            corpus, for several epochs), or "prompts" (the recorded prompts of one voice, on whose
+            other prompts it is scored then; at scale paper all).
     """
     data_dir = corpus(setting, language)
     variant, base = _BASES[setting.scale]
     found = []
     for seed in setting.seeds:
-        init_from = str(folder(setting, after, seed)) if after else None
+        init_from = str(folder(setting, after, seed, heard)) if after else None
         config = compare_speech.configure(
-            {**base, **changes, **(_SHORT[setting.scale] if short else {})},
+            {**base, **changes, **_HEARD[heard][setting.scale]},
             str(data_dir),
             round(steps * _STEPS[setting.scale]),
             init_from,
@@ -86,18 +95,25 @@ def runs(
         measure = functools.partial(
             score,
             data_dir=str(data_dir),
-            split="test-clean" if config.dataset == "librispeech" else "test_speakers",
+            split=_scored_split(config, heard),
             dataset=config.dataset,
             limit=_LIMITS[setting.scale],
-            longest=_LONGEST_SECONDS[setting.scale] - (1.0 if short else 0.0),
+            longest=_LONGEST_SECONDS[setting.scale] - (1.0 if heard == "short" else 0.0),
         )
-        found.append(Run(arm, folder(setting, arm, seed), config, measure))
+        found.append(Run(arm, folder(setting, arm, seed, heard), config, measure))
     return found
 
 
-def folder(setting: Setting, arm: str, seed: int) -> Path:
-    """Where a run is kept."""
-    return setting.workdir / setting.scale / "speech" / arm.replace(" ", "_") / str(seed)
+def _scored_split(config: ml_collections.ConfigDict, heard: str) -> str:
+    if config.dataset == "librispeech":
+        return "test-clean"
+    return "prompts_test" if heard == "prompts" else "test_speakers"
+
+
+def folder(setting: Setting, arm: str, seed: int, heard: str = "all") -> Path:
+    """Where a run is kept; those of one voice apart, as their arms have names of others."""
+    room = "speech_prompts" if heard == "prompts" else "speech"
+    return setting.workdir / setting.scale / room / arm.replace(" ", "_") / str(seed)
 
 
 def base_config(setting: Setting) -> ml_collections.ConfigDict:

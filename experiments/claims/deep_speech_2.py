@@ -45,8 +45,8 @@ def runs(setting: Setting) -> list[Run]:
     """All arms' runs."""
     arms = compare_speech.arms(setting.workdir)
     found = [run for name in (_BASE, *_WITHOUT) for run in _speech.runs(setting, name, arms[name])]
-    found += _speech.runs(setting, _SORTED, {}, short=True)
-    found += _speech.runs(setting, _RANDOM, arms["no_sorta_grad"], short=True)
+    found += _speech.runs(setting, _SORTED, {}, heard="short")
+    found += _speech.runs(setting, _RANDOM, arms["no_sorta_grad"], heard="short")
     of_mandarin = {"language": "mandarin", "steps": _MANDARIN_STEPS}
     return found + _speech.runs(setting, "mandarin longer", _MANDARIN, **of_mandarin)
 

@@ -1,5 +1,6 @@
 """Dense-sparse-dense training beside plain training of the same length."""
 
+import functools
 from typing import Any
 
 from experiments import compare_speech, compare_training
@@ -17,30 +18,34 @@ from experiments.claims._claim import (
 from experiments.claims._runs import train_all
 
 _DENSE, _DSD = "trained on", "dense-sparse-dense"
+# Overfitting is what dense-sparse-dense is a remedy for, so there is little data, heard often.
 _TRIED = (
-    "Networks so briefly trained are far from overfitting, which dense-sparse-dense is against. "
-    "With 3,000 steps for each arm the piano model gained 1.0 points of note F1 (record "
-    "training_techniques_continued, one seed)."
+    "Where 400 steps and 400 more heard every utterance less than twice and every recording less "
+    "than once, networks far from overfitting, training on was as good or better: 46.1 against "
+    "47.1 % character errors, 74.3 against 74.3 % note F1. On a tenth of each corpus, one seed: "
+    "41.5 against 42.4 % character errors, 86.1 against 86.8 % note F1."
 )
 # Of the weights; rectified layers leave a few rows that never learn.
 _DENSE_AGAIN = 0.99
-_BASES = {"speech": "base", "piano": "onsets and frames"}
+_BASE = "base"
 
 
 def _measure(setting: Setting) -> Outcome:
-    first = [
-        *_speech.runs(setting, _BASES["speech"], {}),
-        *_piano.runs(setting, _BASES["piano"], {}),
-    ]
+    first_steps, more_steps = setting.pick((1.0, 1.0), (2.0, 3.0), (1.0, 1.0))
+    makers = {
+        "speech": functools.partial(_speech.runs, setting, heard="prompts"),
+        "piano": functools.partial(_piano.runs, setting, room="piano_few"),
+    }
+    first = [run for make in makers.values() for run in make(_BASE, {}, steps=first_steps)]
     rows = train_all(first, setting.jobs)
     sparse = {
         "speech": compare_speech.arms(setting.workdir, trained=True)["dense_sparse_dense"],
         "piano": compare_training.arms(setting.workdir, trained=True)["dense-sparse-dense"],
     }
     second = []
-    for model, make in (("speech", _speech.runs), ("piano", _piano.runs)):
+    for model, make in makers.items():
         for arm, changes in ((_DENSE, {}), (_DSD, sparse[model])):
-            second += make(setting, arm, changes, after=_BASES[model])
+            second += make(arm, changes, after=_BASE, steps=more_steps)
     found = train_all(second, setting.jobs)
     count = len(second) // 2
     speech, piano = found[:count], found[count:]
@@ -103,9 +108,9 @@ CLAIM = Claim(
         "any inference overhead."
     ),
     instead=(
-        "A recognizer and a piano model, each trained and then, for as many steps again, trained "
-        "on or made 30 % sparse and dense again; on speakers, pieces and instruments that training "
-        "did not hear"
+        "A recognizer of one recorded voice (237 prompts) and a piano model (18 recordings), each "
+        "trained and then, one and a half times as long again, trained on or made 30 % sparse and "
+        "dense again; on prompts, pieces and instruments that training did not hear"
     ),
     measure=_measure,
 )

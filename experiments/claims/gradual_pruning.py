@@ -67,8 +67,8 @@ def runs(setting: Setting) -> tuple[list[Run], list[Run]]:
     """Runs from scratch, and those that go on from them."""
     known = arms(setting)
     first = [run for arm in (_DENSE, _LARGE) for run in _speech.runs(setting, arm, known[arm])]
-    first += _speech.runs(setting, _SHORT, known[_SHORT], short=True)
-    longer = {"after": _SHORT, "steps": _LONGER, "short": True}
+    first += _speech.runs(setting, _SHORT, known[_SHORT], heard="short")
+    longer = {"after": _SHORT, "steps": _LONGER, "heard": "short"}
     second = [
         run
         for arm in (_FURTHER, _SPARSE)

@@ -54,7 +54,7 @@ class _Model(NamedTuple):
 _MODELS = {
     # The larger the batch that a loss is the mean of, the smaller the gradients.
     "piano": _Model(
-        functools.partial(_piano.runs, windows=True),
+        functools.partial(_piano.runs, room="piano_windows"),
         "float32",
         "piano_windows",
         "note/f1",

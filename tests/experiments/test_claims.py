@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from deepaudio.data import read_maestro
 from experiments.claims import (
     _claim,
     _corpora,
@@ -86,11 +87,14 @@ def test_record_and_picture(tmp_path, setting):
         [{"arm": "ours", "value": 1.0}],
         [_claim.Check("fast", "3 times", True), _claim.Check("on a GPU", "none here", None)],
         [_claim.Panel("rate", {"ours": [1.0, 1.2], "failing": []}, log=True)],
+        "slower",
     )
     path = _claim.write(claim, setting, outcome, tmp_path)
     record = json.loads(path.read_text())
     assert path == tmp_path / "claims" / "nbody.json"
     assert record["holds"] is True
+    # A claim that holds does so in this setting; where it does not is told too.
+    assert record["tried"] == "slower"
     assert record["measured"] == "fast: 3 times; on a GPU: none here"
     assert [check["holds"] for check in record["checks"]] == [True, None]
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -135,6 +139,28 @@ def test_an_arm_that_diverges_is_a_result(tmp_path, monkeypatch):
     (row,) = _runs.train_all([_run(tmp_path)], 1)
     assert row["failed"] == "the loss is NaN at step 2"
     assert "value" not in row
+
+
+def test_a_thinned_corpus_has_fewer_training_recordings_and_all_others(setting):
+    whole = read_maestro(_corpora.corpus(setting, "piano"))
+    thinned = read_maestro(_corpora.thinned(setting, "piano", 2))
+    of = {
+        split: [[each.piece for each in corpus if each.split == split] for corpus in corpora]
+        for corpora in ((whole, thinned),)
+        for split in ("train", "validation", "test")
+    }
+    assert of["train"][1] == of["train"][0][::2] and len(of["train"][0]) > 1
+    assert of["validation"][1] == of["validation"][0] and of["test"][1] == of["test"][0]
+    assert all(each.audio_path.is_file() and each.midi_path.is_file() for each in thinned)
+
+
+def test_a_voice_is_scored_on_prompts_that_it_did_not_train_on(setting):
+    (run, _) = _speech.runs(setting, "base", {}, heard="prompts")
+    assert run.config.splits.train == "prompts_train"
+    assert run.measure.keywords["split"] == "prompts_test"
+    (other, _) = _speech.runs(setting, "base", {})
+    assert other.measure.keywords["split"] == "test_speakers"
+    assert other.folder != run.folder
 
 
 def test_a_missing_corpus_is_named_with_how_to_make_it(tmp_path):
