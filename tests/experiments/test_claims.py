@@ -220,6 +220,39 @@ def test_float16_is_judged_by_chance():
     assert mixed_precision._kept("speech", base[:1] + rows("float16", [0.5])).holds is None
 
 
+def test_scaling_is_needed_where_the_loss_stays_higher_without_it_by_more_than_chance():
+    lost = [{"model": "piano", "lost_unscaled": 0.5, "lost_scaled": 0.0}]
+
+    def rows(losses):
+        return [
+            {"model": "piano", "arm": arm, "seed": seed, "training_loss": loss, "note/f1": 0.5}
+            for arm, values in losses.items()
+            for seed, loss in enumerate(values)
+        ]
+
+    # Seeds differ by more than what scaling does, on the same batches.
+    both = {"float32": [1.0, 2.0, 3.0], "float16": [1.001, 1.999, 3.0]}
+    behind = rows({**both, "float16 unscaled": [1.05, 2.11, 3.14]})
+    check = mixed_precision._needed(behind, lost)
+    assert check.holds and "piano 5.0" in check.found
+    level = rows({**both, "float16 unscaled": [1.0, 2.0, 3.002]})
+    assert not mixed_precision._needed(level, lost).holds
+    noisy = rows({**both, "float16 unscaled": [0.9, 2.3, 3.1]})
+    assert not mixed_precision._needed(noisy, lost).holds
+    ended = rows(both) + [
+        {"model": "piano", "arm": "float16 unscaled", "seed": 0, "failed": "NaN"},
+        {"model": "speech", "arm": "float32", "seed": 0},
+    ]
+    assert mixed_precision._lag("piano", ended)[0] == float("inf")
+
+
+def test_the_training_loss_is_the_mean_over_the_second_half(tmp_path):
+    run = _run(tmp_path)
+    lines = ["1,loss/total,9", "2,loss/total,1", "2,loss/frame,7", "3,loss/total,2"]
+    (tmp_path / "metrics.csv").write_text("\n".join(["step,name,value", *lines]))
+    assert mixed_precision._training_loss(run) == {"training_loss": 1.5}
+
+
 def _claims(*words, cwd):
     environment = {**os.environ, "XLA_FLAGS": ""}
     command = [sys.executable, "-m", "experiments.claims", *words]
