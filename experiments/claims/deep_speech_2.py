@@ -37,8 +37,8 @@ _TRIED = (
     "Where 400 steps were less than an epoch, in which SortaGrad shows nothing but the shorter "
     "utterances, it came to 56.2 % character errors, random order to 55.0. With all utterances, "
     "twice as many a step and 500 steps it helped: 54.0 against 56.4 (record speech_ablations, one "
-    "seed). Mandarin after 400 steps had 96 % character errors. With 16 utterances a device each of "
-    "two worked at 77 % of one's speed."
+    "seed). Mandarin after 400 steps had 96 % character errors. With 16 utterances for a device "
+    "each of two worked at 77 % of one's speed."
 )
 
 
