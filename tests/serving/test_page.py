@@ -350,6 +350,21 @@ def test_a_narrow_screen_holds_all_without_jumps(small, visit, sound, width):
     assert page.evaluate("jumps") == []
 
 
+def test_tabs_keep_their_places(small, visit):
+    page = visit(small, viewport={"width": 1000, "height": 740})
+    edges = "[...document.querySelectorAll('[role=tab]')].map((one) => one.offsetLeft)"
+    first = page.evaluate(edges)
+    for tab in ("speech", "voice"):
+        page.click(f"#tab-{tab}")
+        assert page.evaluate(edges) == first
+    # As on a slow net, where the last one is not there yet when the others are drawn.
+    page.set_viewport_size({"width": 360, "height": 740})
+    narrow = page.evaluate(edges)
+    assert narrow != first
+    page.evaluate("document.querySelector('#tab-voice').remove()")
+    assert page.evaluate(edges) == narrow[:2]
+
+
 def test_voices_side_by_side(small, visit, sound):
     page = visit(f"{small}#voice")
     page.set_input_files("#voice-file", sound)
