@@ -68,6 +68,7 @@ def runs(
     after: str | None = None,
     room: str = "piano",
     steps: float = 1.0,
+    rate: float = 1.0,
 ) -> list[Run]:
     """An arm's runs, one for each seed; the same arm of two claims is the same run.
 
@@ -79,6 +80,7 @@ def runs(
         room: What it is trained on: "piano", "piano_windows" (every batch is eight windows of
             20 s), or "piano_few" (at scale small 18 recordings).
         steps: Of a run, in units of the room's.
+        rate: What learning rates are multiplied by.
     """
     heard = _ROOMS[room]
     whole = corpus(setting, "piano")
@@ -93,6 +95,7 @@ def runs(
         init_from = str(folder(setting, after, seed, room)) if after else None
         config = compare_training.configure(base, str(data_dir), num_steps, init_from, variant)
         config.seed = seed
+        config.optimizer.schedule.peak *= rate
         measure = functools.partial(
             score, data_dir=str(whole), choose_from=choose_from, limit=limit
         )

@@ -63,6 +63,7 @@ def runs(
     language: str = "speech",
     after: str | None = None,
     steps: float = 1.0,
+    rate: float = 1.0,
     heard: str = "all",
 ) -> list[Run]:
     """An arm's runs, one for each seed; the same arm of two claims is the same run.
@@ -75,6 +76,7 @@ def runs(
         language: Which corpus: "speech" or "mandarin".
         after: The arm whose run of the same seed it begins from; None for none.
         steps: Of a run, in units of the scale's.
+        rate: What learning rates are multiplied by.
         heard: What it is trained on: "all", "short" (at scale small the shortest sixth of the
             corpus, for several epochs), or "prompts" (the recorded prompts of one voice, on whose
             other prompts it is scored then; at scale paper all).
@@ -92,6 +94,7 @@ def runs(
             variant,
         )
         config.seed = seed
+        config.optimizer.schedule.peak *= rate
         measure = functools.partial(
             score,
             data_dir=str(data_dir),

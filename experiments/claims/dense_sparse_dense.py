@@ -17,13 +17,22 @@ from experiments.claims._claim import (
 )
 from experiments.claims._runs import train_all
 
-_DENSE, _DSD = "trained on", "dense-sparse-dense"
+# A converged network's control goes on at a lower learning rate, the LLR of the paper's tables. A
+# stricter one has the second round of high rates too, with which dense-sparse-dense begins: what is
+# gained over the first and not over the second comes from the rates alone.
+_LOWER, _SAME, _DSD = "trained on at a lower rate", "trained on", "dense-sparse-dense"
+_ARMS = (_LOWER, _SAME, _DSD)
+_LOWER_RATE = 0.1
 # Overfitting is what dense-sparse-dense is a remedy for, so there is little data, heard often.
 _TRIED = (
-    "Where 400 steps and 400 more heard every utterance less than twice and every recording less "
-    "than once, networks far from overfitting, training on was as good or better: 46.1 against "
-    "47.1 % character errors, 74.3 against 74.3 % note F1. On a tenth of each corpus, one seed: "
-    "41.5 against 42.4 % character errors, 86.1 against 86.8 % note F1."
+    "Against training on at the same rates, first of dense-sparse-dense: where 400 steps and 400 "
+    "more heard every utterance less than twice and every recording less than once, 47.1 against "
+    "46.1 % character errors, 74.3 against 74.3 % note F1. On a tenth of each corpus, one seed: "
+    "42.4 against 41.5 % character errors, 86.8 against 86.1 % note F1; after 1,600 steps more, "
+    "88.5 against 87.4 % note F1, and with 50 % sparsity 87.3. One voice's prompts after 1,600 "
+    "steps more, one seed: 42.0 against 39.7 % character errors. Without augmentation, loss near "
+    "zero, 50 % sparsity, one seed: 44.0 against 42.8 % character errors, 78.5 against 80.2 % note "
+    "F1."
 )
 # Of the weights; rectified layers leave a few rows that never learn.
 _DENSE_AGAIN = 0.99
@@ -44,7 +53,8 @@ def _measure(setting: Setting) -> Outcome:
     }
     second = []
     for model, make in makers.items():
-        for arm, changes in ((_DENSE, {}), (_DSD, sparse[model])):
+        second += make(_LOWER, {}, after=_BASE, steps=more_steps, rate=_LOWER_RATE)
+        for arm, changes in ((_SAME, {}), (_DSD, sparse[model])):
             second += make(arm, changes, after=_BASE, steps=more_steps)
     found = train_all(second, setting.jobs)
     count = len(second) // 2
@@ -55,7 +65,7 @@ def _measure(setting: Setting) -> Outcome:
         _same_network(speech, piano),
     ]
     panels = [
-        Panel(f"{model}: {title}, %", {arm: _percent(rows_, arm, key) for arm in (_DENSE, _DSD)})
+        Panel(f"{model}: {title}, %", {arm: _percent(rows_, arm, key) for arm in _ARMS})
         for model, title, rows_, key in (
             ("speech", "character errors", speech, "cer"),
             ("piano", "note F1", piano, "note/f1"),
@@ -72,12 +82,17 @@ def _percent(rows: list[dict[str, Any]], arm: str, key: str) -> list[float]:
 
 
 def _better(model: str, title: str, rows: list[dict[str, Any]], key: str, *, less: bool) -> Check:
-    """Whether dense-sparse-dense came out better, in the mean over seeds."""
-    dense, sparse = (values_of(rows, arm, key) for arm in (_DENSE, _DSD))
-    gained = mean(sparse) - mean(dense)
+    """Whether dense-sparse-dense came out better than the paper's control, in the mean over seeds.
+
+    The stricter control is told too, as it says how much of the gain is the rates'.
+    """
+    lower, same, sparse = (values_of(rows, arm, key) for arm in _ARMS)
+    gained = mean(sparse) - mean(lower)
     return Check(
-        f"{model}: {'fewer' if less else 'more'} {title} than by training on for as long",
-        f"{spread(sparse, 100)} % against {spread(dense, 100)} %",
+        f"{model}: {'fewer' if less else 'more'} {title} than by training on for as long at a tenth "
+        "of the learning rate",
+        f"{spread(sparse, 100)} % against {spread(lower, 100)} %; for comparison, trained on at the "
+        f"rates that dense-sparse-dense had, {spread(same, 100)} %",
         (gained < 0) if less else (gained > 0),
     )
 
@@ -87,7 +102,7 @@ def _same_network(speech: list[dict[str, Any]], piano: list[dict[str, Any]]) -> 
     shares = [
         [row["nonzero_weights"] / row["weights"] for row in rows if row["arm"] == arm]
         for rows in (speech, piano)
-        for arm in (_DENSE, _DSD)
+        for arm in _ARMS
     ]
     least = min(min(each) for each in shares)
     sizes = [{row["weights"] for row in rows} for rows in (speech, piano)]
@@ -109,8 +124,9 @@ CLAIM = Claim(
     ),
     instead=(
         "A recognizer of one recorded voice (237 prompts) and a piano model (18 recordings), each "
-        "trained and then, one and a half times as long again, trained on or made 30 % sparse and "
-        "dense again; on prompts, pieces and instruments that training did not hear"
+        "trained and then, one and a half times as long again, trained on at a tenth of the rate, "
+        "trained on at the same rates, or made 30 % sparse and dense again; on prompts, pieces and "
+        "instruments that training did not hear"
     ),
     measure=_measure,
 )
