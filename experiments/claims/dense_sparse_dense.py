@@ -89,10 +89,10 @@ def _better(model: str, title: str, rows: list[dict[str, Any]], key: str, *, les
     lower, same, sparse = (values_of(rows, arm, key) for arm in _ARMS)
     gained = mean(sparse) - mean(lower)
     return Check(
-        f"{model}: {'fewer' if less else 'more'} {title} than by training on for as long at a tenth "
-        "of the learning rate",
-        f"{spread(sparse, 100)} % against {spread(lower, 100)} %; for comparison, trained on at the "
-        f"rates that dense-sparse-dense had, {spread(same, 100)} %",
+        f"{model}: {'fewer' if less else 'more'} {title} than by training on for as long at a "
+        "tenth of the learning rate",
+        f"{spread(sparse, 100)} % against {spread(lower, 100)} %; for comparison, trained on at "
+        f"the rates that dense-sparse-dense had, {spread(same, 100)} %",
         (gained < 0) if less else (gained > 0),
     )
 
