@@ -200,11 +200,11 @@ def test_sigterm_ends_the_sweep_and_lets_its_member_save(program, tmp_path, repo
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(driver)], cwd=repository)
     folder = workdir / "rate=0.5,seed=0"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM
+    assert process.wait(300) == 128 + signal.SIGTERM
     assert (folder / "saved").exists()
     assert not json.loads((folder / "member.json").read_text())["finished"]
     assert not (workdir / "rate=0.5,seed=1").exists()

@@ -142,7 +142,7 @@ def noise(rng):
 def eventually():
     """Waits until a condition holds."""
 
-    def wait(condition, seconds=10):
+    def wait(condition, seconds=60):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it never came true"

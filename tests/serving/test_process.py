@@ -72,7 +72,7 @@ def test_headers_that_do_not_come_are_given_up(loaded, monkeypatch):
 
         with socket.create_connection(("127.0.0.1", port)) as slow:
             slow.sendall(b"GET / HTTP/1.1\r\nHost: ")
-            slow.settimeout(10)
+            slow.settimeout(60)
             assert slow.recv(100) == b""
 
 
@@ -83,7 +83,7 @@ def test_a_body_that_does_not_come_is_given_up(loaded):
     with serving(loaded, limits) as (_, port):
         with socket.create_connection(("127.0.0.1", port)) as slow:
             slow.sendall(b"POST /v1/recognize HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
-            slow.settimeout(10)
+            slow.settimeout(60)
             assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
@@ -120,14 +120,12 @@ def test_sigterm_answers_what_was_taken_and_ends(command, noise):
         live.send(noise(3).tobytes())
         live.recv()
         process.send_signal(signal.SIGTERM)
-        begin = time.monotonic()
         # What was heard is answered, then comes the close.
         assert json.loads(live.recv())["text"]
         with pytest.raises(websockets.ConnectionClosed) as closed:
             live.recv()
         assert closed.value.rcvd.code == 1012
-    assert process.wait(10) == 0
-    assert time.monotonic() - begin < 10
+    assert process.wait(60) == 0
     assert "Traceback" not in process.stderr.read()
 
 
