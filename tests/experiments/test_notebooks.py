@@ -139,7 +139,7 @@ def test_recognize(run, require):
     # Some text was shown while it could still change.
     assert re.search(r"s  \[\w.*\]", shown.text)
     assert "the same as of the whole recording: True" in shown.text
-    assert re.search(r"\{'alice': 10.0\} .* alice ", shown.text)
+    assert re.search(r"\{'emma': 10.0\} .* emma ", shown.text)
 
 
 def test_recognize_without_synthesizers(run, tmp_path, monkeypatch):
