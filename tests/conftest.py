@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 
 # All of this must stand before jax and numpy are first imported. One thread a pool, because
-# pytest-xdist already runs a process a core; eight devices, so that sharding is really tested; and
-# hardly any optimization of machine code, as tests compile much more than they compute. Programs
-# that tests start inherit all of it.
+# pytest-xdist already runs a process a core; eight devices, so that sharding is really tested.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 for _pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_pool, "1")

@@ -5,15 +5,6 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def optimized():
-    """Compiles as users' programs are: several partial sums at a time round less than one."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture
 def double():
     """Lets a test use float64."""
