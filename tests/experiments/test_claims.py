@@ -19,6 +19,7 @@ from experiments.claims import (
     _data_parallel,
     _runs,
     _speech,
+    dense_sparse_dense,
     gradual_pruning,
     mixed_precision,
 )
@@ -257,6 +258,25 @@ def _claims(*words, cwd):
     environment = {**os.environ, "XLA_FLAGS": ""}
     command = [sys.executable, "-m", "experiments.claims", *words]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("lower", "same", "sparse", "less", "expected"),
+    [
+        (3, 2, 1, True, True),
+        (3, 1, 2, True, False),
+        (1, 3, 2, True, False),
+        (1, 2, 3, False, True),
+        (1, 3, 2, False, False),
+        (3, None, 1, True, False),
+        (None, 2, 3, False, False),
+    ],
+)
+def test_dense_sparse_dense_has_to_beat_both_controls(lower, same, sparse, less, expected):
+    values = zip(dense_sparse_dense._ARMS, (lower, same, sparse), strict=True)
+    rows = [{"arm": arm, "cer": value} for arm, value in values if value is not None]
+    check = dense_sparse_dense._better("speech", "character errors", rows, "cer", less=less)
+    assert check.holds == expected
 
 
 def test_an_unknown_claim_is_wrong_usage(repository):
