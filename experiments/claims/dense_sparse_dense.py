@@ -17,9 +17,9 @@ from experiments.claims._claim import (
 )
 from experiments.claims._runs import train_all
 
-# A converged network's control goes on at a lower learning rate. A stricter one has the second round
-# of high rates too, with which dense-sparse-dense begins: what is gained over the first and not over
-# the second comes from the rates alone.
+# A converged network's control goes on at a lower learning rate. A stricter one has the second
+# round of high rates too, with which dense-sparse-dense begins: what is gained over the first and
+# not over the second comes from the rates alone.
 _LOWER, _SAME, _DSD = "trained on at a lower rate", "trained on", "dense-sparse-dense"
 _ARMS = (_LOWER, _SAME, _DSD)
 _LOWER_RATE = 0.1
