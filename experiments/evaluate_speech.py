@@ -7,8 +7,9 @@
 The corpus is a folder of manifests, SPLIT.jsonl, as `experiments.make_speech_corpus` makes it;
 with `--dataset` LibriSpeech or Common Voice. Texts are normalized by the model's alphabet, both
 sides alike; errors are pooled over a split. Each split has a row for the likeliest path and, with a
-language model, one for the beam search; `SPLIT:KIND` takes the utterances of one kind only, as in
-prompts_test:digits. With `--record=NAME` the figures also go to `experiments/records/NAME.json`.
+language model, one for the beam search; `SPLIT:NAME` takes the utterances of one kind or speaker
+only, as in prompts_test:digits. With `--record=NAME` the figures also go to
+`experiments/records/NAME.json`.
 """
 
 import sys
@@ -33,15 +34,15 @@ _READERS = {
 
 
 def read_split(data_dir: str, name: str, dataset: str = "manifest") -> list[data.Utterance]:
-    """The utterances of SPLIT or SPLIT:KIND.
+    """The utterances of SPLIT, SPLIT:KIND+KIND or SPLIT:SPEAKER.
 
     Raises:
         ValueError: There are none.
     """
-    split, _, kinds = name.partition(":")
+    split, _, wanted = name.partition(":")
     found = _READERS[dataset](data_dir, split)
-    if kinds:
-        found = [utterance for utterance in found if utterance.kind in kinds.split("+")]
+    if wanted:
+        found = [u for u in found if u.kind in wanted.split("+") or u.speaker == wanted]
     if not found:
         raise ValueError(f"{data_dir}: no utterances in {name!r}")
     return found
@@ -128,7 +129,7 @@ def _define_flags() -> None:
     flags.DEFINE_list(
         "splits",
         ["test_speakers", "test_engine", "prompts_test"],
-        "Which parts of it, with commas between; SPLIT:KIND+KIND for some kinds.",
+        "Which parts of it, with commas between; SPLIT:KIND+KIND or SPLIT:SPEAKER for a part.",
     )
     flags.DEFINE_string("weights", DEFAULT_WEIGHTS, "Shipped weights, or a file.")
     flags.DEFINE_string("workdir", None, "A training run to score instead of weights.")

@@ -10,10 +10,10 @@ corpus; a run that was stopped continues; a longer run begins with the items of 
 
 | split | sentences | voices |
 |---|---|---|
-| train | for training | espeak-ng, and flite for nearly half |
+| train | for training | espeak-ng, and flite for half |
 | validation | held out | those of training |
-| test_speakers | held out | espeak-ng variants and a flite voice that training never hears |
-| test_engine | held out | festival; one of its three is flite's speaker slt by another method |
+| test_speakers | held out | espeak-ng variants that training never hears |
+| test_engine | held out | festival: ked, unheard, and kal and slt, two of flite's speakers |
 | prompts_train, prompts_validation, prompts_test | Asterisk's | a woman, recorded |
 
 Sentences belong to a split by their hash. Single words are spoken alone in training even where

@@ -38,10 +38,9 @@ _UNHEARD_VARIANTS = (
 )
 # Ranges of the mean pitch in Hz; rms has no pitch to set.
 _FLITE_PITCH = {"awb": (90.0, 170.0), "rms": None, "slt": (135.0, 235.0), "kal16": (90.0, 150.0)}
-_FLITE_VOICES = ("awb", "rms", "slt")
-_UNHEARD_FLITE_VOICES = ("kal16",)
+_FLITE_VOICES = ("awb", "rms", "slt", "kal16")
 _FESTIVAL_VOICES = ("ked_diphone", "kal_diphone", "cmu_us_slt_arctic_hts")
-_FLITE_SHARE = 0.45
+_FLITE_SHARE = 0.5
 _SECONDS_ALLOWED = 60.0
 # espeak-ng's usual words a minute.
 _ESPEAK_WORDS = 175.0
@@ -83,7 +82,8 @@ def draw_voice(rng: np.random.Generator, split: str, language: str = "en") -> Vo
     Args:
         rng: source of randomness.
         split: "train" or "validation" for the voices of training, "test_speakers" for espeak-ng
-            variants and a flite voice that training never hears, "test_engine" for festival.
+            variants that training never hears, "test_engine" for festival. Flite's four voices are
+            all needed in training: they alone are made of people's speech.
         language: "en"; "cmn" has espeak-ng alone.
 
     Returns:
@@ -95,9 +95,8 @@ def draw_voice(rng: np.random.Generator, split: str, language: str = "en") -> Vo
     if split == "test_engine":
         name = _FESTIVAL_VOICES[int(rng.integers(len(_FESTIVAL_VOICES)))]
         return Voice("festival", name, rate=float(rng.uniform(0.85, 1.2)))
-    if language == "en" and rng.random() < _FLITE_SHARE:
-        names = _UNHEARD_FLITE_VOICES if held_out else _FLITE_VOICES
-        name = names[int(rng.integers(len(names)))]
+    if language == "en" and not held_out and rng.random() < _FLITE_SHARE:
+        name = _FLITE_VOICES[int(rng.integers(len(_FLITE_VOICES)))]
         pitch = _FLITE_PITCH[name]
         return Voice(
             "flite",

@@ -112,16 +112,16 @@ def test_held_out_voices_are_never_heard_in_training(rng):
         for split in ("train", "validation", "test_speakers", "test_engine")
     )
     assert train == validation and not train & speakers and not train & engine
-    assert {e for e, _ in train} == {"espeak", "flite"} == {e for e, _ in speakers}
+    assert {e for e, _ in train} == {"espeak", "flite"} and {e for e, _ in speakers} == {"espeak"}
     assert {e for e, _ in engine} == {"festival"} and len(engine) == 3
     # Kin by name are on one side: steph2 is steph.
     stems = [{name.rstrip("0123456789").lower() for e, name in side} for side in (train, speakers)]
     assert stems[0] & stems[1] <= {"m", "f", "klatt"}
 
 
-def test_training_hears_many_speakers_and_flite_nearly_half_of_the_time(rng):
+def test_training_hears_many_speakers_and_flite_half_of_the_time(rng):
     drawn = voices(rng, "train")
-    assert np.mean([v.engine == "flite" for v in drawn]) == pytest.approx(0.45, abs=0.05)
+    assert np.mean([v.engine == "flite" for v in drawn]) == pytest.approx(0.5, abs=0.05)
     assert len({v.speaker for v in drawn}) > 700
     sizes = [v.size for v in drawn]
     assert 0.89 < min(sizes) < 0.92 and 1.1 < max(sizes) < 1.13

@@ -46,6 +46,7 @@ def corpus(tmp_path_factory):
                     "duration": len(sound) / RATE,
                     "text": " ".join(words),
                     "kind": "long" if len(words) > 1 else "short",
+                    "speaker": f"voice+{number % 2}",
                 }
             )
         lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -158,6 +159,14 @@ def test_export_evaluate_and_recognize(corpus, run, words, tmp_path):
     sound, rate = soundfile.read(corpus / "test-0.wav")
     found = deepaudio.recognize(sound, rate, model=path)
     assert set(found.text) <= ENGLISH.characters
+
+
+def test_parts_of_a_split_are_told_by_kind_or_speaker(corpus):
+    counts = {
+        name: len(evaluate_speech.read_split(str(corpus), f"test:{name}"))
+        for name in ("short", "long", "short+long", "voice+0", "voice+1")
+    }
+    assert counts == {"short": 2, "long": 2, "short+long": 4, "voice+0": 2, "voice+1": 2}
 
 
 def test_half_of_the_settings_is_refused(corpus, run, tmp_path):
