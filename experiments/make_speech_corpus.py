@@ -6,11 +6,12 @@
 DIR/SPLIT.jsonl are manifests (JSON lines with `audio_filepath` relative to the manifest,
 `duration`, `text`, `speaker`, `engine`, `kind`), DIR/SPLIT/ their 16 kHz mono 16-bit FLAC files,
 DIR/texts.txt the text for language models. The same seed and the same programs give the same
-corpus; a run that was stopped continues; a longer run begins with the items of a shorter one.
+corpus, but for the last bits of pico's samples; a run that was stopped continues; a longer run
+begins with the items of a shorter one.
 
 | split | sentences | voices |
 |---|---|---|
-| train | for training | espeak-ng, and flite for half |
+| train | for training | espeak-ng, flite and pico (the extra `speech`) by 2 : 2 : 1 |
 | validation | held out | those of training |
 | test_speakers | held out | espeak-ng variants that training never hears |
 | test_engine | held out | festival: ked, unheard, and kal and slt, two of flite's speakers |
@@ -274,7 +275,8 @@ def make_corpus(
         ValueError: the folder holds a corpus made with other settings, or prompts are missing.
     """
     english = language == "en"
-    speech_synthesis.require_engines(("espeak", "flite", "festival") if english else ("espeak",))
+    engines = ("espeak", "flite", "pico", "festival") if english else ("espeak",)
+    speech_synthesis.require_engines(engines)
     recorded, notes = _find_prompts(prompts if english else "off")
     # Words alone are vocabulary; sentences are what is held out.
     without = frozenset(p.text for p in recorded if p.split != "train" and " " in p.text)

@@ -135,7 +135,7 @@ def test_third_party_imports_are_declared(repository):
     parser = setup_cfg(repository)
     always = requirements(parser["options"]["install_requires"])
     extras = {name: requirements(v) for name, v in parser["options.extras_require"].items()}
-    optional = extras["scores"] | extras["lm"] | extras["voice"] | extras["serve"]
+    optional = set().union(*(extras[name] for name in ("scores", "lm", "voice", "serve", "speech")))
     owners = importlib.metadata.packages_distributions()
     missing = []
     for path in sources(repository, "deepaudio", "experiments"):

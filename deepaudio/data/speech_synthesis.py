@@ -1,10 +1,11 @@
-"""Voices of free speech synthesizers: espeak-ng, flite and festival, made into more speakers.
+"""Voices of free speech synthesizers: espeak-ng, flite, pico and festival, made into more speakers.
 
 A speaker's size stretches the spectrum by resampling, which moves pitch and formants as another
 length of the vocal tract would; the tempo is put right by the synthesizer.
 """
 
 import dataclasses
+import importlib.util
 import io
 import re
 import shutil
@@ -36,11 +37,16 @@ _VARIANTS = (
 _UNHEARD_VARIANTS = (
     "m4 m8 f4 klatt3 Annie steph steph2 steph3 edward edward2 benjamin linda".split()
 )
+# Of all frequencies. Few people's voices must stand for many, pico's women's for men's.
+_SIZES = {"espeak": (0.9, 1.12), "flite": (0.86, 1.16), "pico": (0.8, 1.12)}
 # Ranges of the mean pitch in Hz; rms has no pitch to set.
 _FLITE_PITCH = {"awb": (90.0, 170.0), "rms": None, "slt": (135.0, 235.0), "kal16": (90.0, 150.0)}
 _FLITE_VOICES = ("awb", "rms", "slt", "kal16")
 _FESTIVAL_VOICES = ("ked_diphone", "kal_diphone", "cmu_us_slt_arctic_hts")
-_FLITE_SHARE = 0.5
+_PICO_VOICES = ("en-US", "en-GB")
+_PICO_PITCH = (0.65, 1.15)
+# Of training; every person is heard equally often.
+_SHARES = {"espeak": 0.4, "flite": 0.4, "pico": 0.2}
 _SECONDS_ALLOWED = 60.0
 # espeak-ng's usual words a minute.
 _ESPEAK_WORDS = 175.0
@@ -55,10 +61,11 @@ class Voice:
     """A voice and how it speaks.
 
     Attributes:
-        engine: "espeak", "flite" or "festival".
+        engine: "espeak", "flite", "pico" or "festival".
         name: the engine's name of the voice.
         rate: how fast, 1 being the engine's usual tempo, after the change of size.
-        pitch: espeak: 0 to 99; flite: mean in Hz; None for the voice's own.
+        pitch: espeak: 0 to 99; flite: mean in Hz; pico: factor on the voice's own; None for the
+            voice's own.
         inflection: flite: standard deviation of the pitch in Hz; None for the voice's own.
         size: factor on all frequencies.
     """
@@ -82,34 +89,40 @@ def draw_voice(rng: np.random.Generator, split: str, language: str = "en") -> Vo
     Args:
         rng: source of randomness.
         split: "train" or "validation" for the voices of training, "test_speakers" for espeak-ng
-            variants that training never hears, "test_engine" for festival. Flite's four voices are
-            all needed in training: they alone are made of people's speech.
+            variants that training never hears, "test_engine" for festival. Flite's and pico's
+            voices are all needed in training: they alone are made of people's speech.
         language: "en"; "cmn" has espeak-ng alone.
 
     Returns:
         The voice.
     """
-    # A fine grid, so that a speaker is more than one utterance.
-    size = round(float(rng.uniform(0.9, 1.12)) / 0.02) * 0.02
-    held_out = split == "test_speakers"
     if split == "test_engine":
-        name = _FESTIVAL_VOICES[int(rng.integers(len(_FESTIVAL_VOICES)))]
-        return Voice("festival", name, rate=float(rng.uniform(0.85, 1.2)))
-    if language == "en" and not held_out and rng.random() < _FLITE_SHARE:
-        name = _FLITE_VOICES[int(rng.integers(len(_FLITE_VOICES)))]
-        pitch = _FLITE_PITCH[name]
-        return Voice(
-            "flite",
-            name,
-            rate=float(rng.uniform(0.75, 1.25)),
-            pitch=float(rng.uniform(*pitch)) if pitch else None,
-            inflection=float(rng.uniform(8.0, 30.0)) if pitch else None,
-            size=size,
-        )
-    accents = _ACCENTS if language == "en" else (language,)
-    variants = _UNHEARD_VARIANTS if held_out else _VARIANTS
-    accent = accents[int(rng.integers(len(accents)))]
-    variant = variants[int(rng.integers(len(variants)))]
+        return Voice("festival", _one(rng, _FESTIVAL_VOICES), rate=float(rng.uniform(0.85, 1.2)))
+    mixed = language == "en" and split != "test_speakers"
+    engine = str(rng.choice([*_SHARES], p=[*_SHARES.values()])) if mixed else "espeak"
+    # A fine grid, so that a speaker is more than one utterance.
+    size = round(float(rng.uniform(*_SIZES[engine])) / 0.02) * 0.02
+    if engine == "espeak":
+        return _draw_espeak(rng, size, language, held_out=split == "test_speakers")
+    rate = float(rng.uniform(0.75, 1.25))
+    if engine == "pico":
+        name = _one(rng, _PICO_VOICES)
+        return Voice(engine, name, rate, pitch=float(rng.uniform(*_PICO_PITCH)), size=size)
+    name = _one(rng, _FLITE_VOICES)
+    pitch = _FLITE_PITCH[name]
+    return Voice(
+        engine,
+        name,
+        rate,
+        pitch=float(rng.uniform(*pitch)) if pitch else None,
+        inflection=float(rng.uniform(8.0, 30.0)) if pitch else None,
+        size=size,
+    )
+
+
+def _draw_espeak(rng, size, language, *, held_out):
+    accent = _one(rng, _ACCENTS if language == "en" else (language,))
+    variant = _one(rng, _UNHEARD_VARIANTS if held_out else _VARIANTS)
     return Voice(
         "espeak",
         f"{accent}+{variant}",
@@ -117,6 +130,10 @@ def draw_voice(rng: np.random.Generator, split: str, language: str = "en") -> Vo
         pitch=float(rng.integers(25, 76)),
         size=size,
     )
+
+
+def _one(rng, choices):
+    return choices[int(rng.integers(len(choices)))]
 
 
 def speak(spoken: str, voice: Voice) -> np.ndarray:
@@ -134,8 +151,8 @@ def speak(spoken: str, voice: Voice) -> np.ndarray:
     """
     import soxr
 
-    engine = {"espeak": _espeak, "flite": _flite, "festival": _festival}[voice.engine]
-    samples, rate = engine(spoken, voice)
+    engines = {"espeak": _espeak, "flite": _flite, "pico": _pico, "festival": _festival}
+    samples, rate = engines[voice.engine](spoken, voice)
     samples = soxr.resample(samples, rate * voice.size, SAMPLE_RATE)
     loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max(initial=0.0))
     if len(loud) < 100:
@@ -147,12 +164,16 @@ def require_engines(engines: tuple[str, ...]) -> None:
     """Check that synthesizers are installed.
 
     Args:
-        engines: of "espeak", "flite" and "festival".
+        engines: of "espeak", "flite", "pico" and "festival".
 
     Raises:
         SpeechSynthesisError: if one or a voice of it is missing; names it.
     """
     for engine in engines:
+        if engine == "pico":
+            if importlib.util.find_spec("py_nanotts") is None:
+                raise SpeechSynthesisError("needs py-nanotts: install deepaudio[speech]")
+            continue
         program = {"espeak": "espeak-ng"}.get(engine, engine)
         if shutil.which(program) is None:
             raise SpeechSynthesisError(f"needs {program}: install Debian's package {program}")
@@ -187,6 +208,15 @@ def _flite(spoken: str, voice: Voice) -> tuple[np.ndarray, int]:
             command += ["--setf", option]
         _run(command, "")
         return _decode(file.read())
+
+
+def _pico(spoken: str, voice: Voice) -> tuple[np.ndarray, int]:
+    import py_nanotts
+
+    tempo = voice.rate / voice.size
+    # At the usual volume loud sounds clip.
+    sound = py_nanotts.NanoTTS().speak(spoken, voice.name, tempo, voice.pitch, volume=0.5)
+    return np.frombuffer(sound, "<i2").astype(np.float32) / np.float32(32768.0), SAMPLE_RATE
 
 
 def _festival(spoken: str, voice: Voice) -> tuple[np.ndarray, int]:
