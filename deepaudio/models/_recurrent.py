@@ -1,5 +1,6 @@
 """Recurrent layers of the speech models: one projection outside the scan, few kernels inside."""
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -132,17 +133,65 @@ def scan_cell(
     Returns:
         (frames, directions, batch, units) states, of the dtype of `projected`, and the last state.
     """
+    keep = jax.lax.stop_gradient(keep)
+    scan = _scan_packed if isinstance(kernel, tuple) else _scan_dense
+    return scan(cell, projected, kernel, keep, carry)
+
+
+def _scan(cell, projected, kernel, keep, carry):
+    """Outputs, the states before every frame and their products with the kernel; the last state."""
     advance = {"rnn": _rnn, "gru": _gru}[cell]
-    dtype = projected.dtype
 
     def step(hidden, inputs):
         projection, kept = inputs
-        recurrent = _multiply(hidden.astype(dtype), kernel)
-        hidden = advance(projection, recurrent, hidden) * kept
-        return hidden, hidden.astype(dtype)
+        recurrent = _multiply(hidden.astype(projection.dtype), kernel)
+        after = advance(projection, recurrent, hidden) * kept
+        return after, (after.astype(projection.dtype), hidden, recurrent)
 
-    carry, outputs = jax.lax.scan(step, carry, (projected, keep))
+    carry, each = jax.lax.scan(step, carry, (projected, keep))
+    return each, carry
+
+
+def _scan_packed(*args):
+    (outputs, _, _), carry = _scan(*args)
     return outputs, carry
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan_dense(cell, projected, kernel, keep, carry):
+    """The scan with a gradient that multiplies for the kernel's once, after the first frame.
+
+    Differentiating the scan adds to the kernel's gradient frame by frame, and devices that share a
+    batch exchange it at every frame.
+    """
+    return _scan_packed(cell, projected, kernel, keep, carry)
+
+
+def _scan_forward(cell, projected, kernel, keep, carry):
+    (outputs, hiddens, recurrents), carry = _scan(cell, projected, kernel, keep, carry)
+    return (outputs, carry), (projected, kernel, keep, hiddens, recurrents)
+
+
+def _scan_backward(cell, residuals, cotangents):
+    projected, kernel, keep, hiddens, recurrents = residuals
+    d_outputs, d_carry = cotangents
+    retreat = {"rnn": _rnn_gradient, "gru": _gru_gradient}[cell]
+
+    def step(d_after, inputs):
+        projection, recurrent, hidden, kept, d_output = inputs
+        d_after = (d_after + d_output) * kept
+        d_projection, d_recurrent, d_hidden = retreat(projection, recurrent, hidden, d_after)
+        d_recurrent = d_recurrent.astype(projection.dtype)
+        d_hidden = d_hidden + jnp.einsum("dbg,dug->dbu", d_recurrent, kernel)
+        return d_hidden, (d_projection.astype(projection.dtype), d_recurrent)
+
+    each = projected, recurrents, hiddens, keep, d_outputs
+    d_carry, (d_projected, d_recurrents) = jax.lax.scan(step, d_carry, each, reverse=True)
+    d_kernel = jnp.einsum("tdbu,tdbg->dug", hiddens.astype(projected.dtype), d_recurrents)
+    return d_projected, d_kernel, jnp.zeros_like(keep), d_carry
+
+
+_scan_dense.defvjp(_scan_forward, _scan_backward)
 
 
 def _multiply(hidden, kernel):
@@ -162,15 +211,41 @@ def _rnn(projection, recurrent, hidden):
     return clipped_relu(projection + recurrent).astype(hidden.dtype)
 
 
+def _rnn_gradient(projection, recurrent, hidden, d_after):
+    """Gradients of what `_rnn` takes, from that of what it gives."""
+    total = projection + recurrent
+    d_total = jnp.where((total > 0.0) & (total < _CEILING), d_after, 0.0)
+    return d_total, d_total, jnp.zeros_like(hidden)
+
+
 def _gru(projection, recurrent, hidden):
-    units = hidden.shape[-1]
+    update, _, candidate = _gates(projection, recurrent, hidden.dtype)
+    return hidden + update * (candidate.astype(hidden.dtype) - hidden)
+
+
+def _gru_gradient(projection, recurrent, hidden, d_after):
+    """Gradients of what `_gru` takes, from that of what it gives."""
+    update, reset, candidate = _gates(projection, recurrent, hidden.dtype)
+    candidate = candidate.astype(hidden.dtype)
+    d_candidate = d_after * update * (1.0 - candidate * candidate)
+    d_update = d_after * (candidate - hidden) * update * (1.0 - update)
+    of_candidate = recurrent[..., 2 * hidden.shape[-1] :]
+    d_reset = d_candidate * of_candidate * reset * (1.0 - reset)
+    d_projection = jnp.concatenate([d_update, d_reset, d_candidate], -1)
+    d_recurrent = jnp.concatenate([d_update, d_reset, d_candidate * reset], -1)
+    return d_projection, d_recurrent, d_after * (1.0 - update)
+
+
+def _gates(projection, recurrent, dtype):
+    """A GRU's update, reset and candidate; the first two in the dtype given."""
+    units = projection.shape[-1] // 3
     gates = projection[..., : 2 * units] + recurrent[..., : 2 * units]
     # The logistic function: on a CPU, XLA's tanh takes half the time of its exponential. Near its
     # ends half precision would leave nothing of it.
-    gates = 0.5 * jnp.tanh(0.5 * gates.astype(hidden.dtype)) + 0.5
-    update, reset = gates[..., :units], gates[..., units:].astype(projection.dtype)
-    candidate = jnp.tanh(projection[..., 2 * units :] + reset * recurrent[..., 2 * units :])
-    return hidden + update * (candidate.astype(hidden.dtype) - hidden)
+    gates = 0.5 * jnp.tanh(0.5 * gates.astype(dtype)) + 0.5
+    update, reset = gates[..., :units], gates[..., units:]
+    of_candidate = reset.astype(projection.dtype) * recurrent[..., 2 * units :]
+    return update, reset, jnp.tanh(projection[..., 2 * units :] + of_candidate)
 
 
 def _by_direction(x, directions):

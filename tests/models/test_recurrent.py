@@ -1,4 +1,5 @@
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -56,6 +57,77 @@ def test_equals_the_papers_equations(cell, bidirectional, rng):
             expected = expected + back[::-1]
         np.testing.assert_allclose(outputs[row, :length], expected, atol=1e-5)
         assert (outputs[row, length:] == 0).all()
+
+
+def plain_layer(cell, params, inputs, paddings, carry):
+    """The equations frame by frame, in both directions, to be differentiated by JAX."""
+    projected = inputs @ params["input"]["kernel"] + params["input"]["bias"]
+    total = 0.0
+    for direction, recurrent in enumerate(params["recurrent_kernel"]):
+        hidden, outputs = carry[direction], []
+        for t in range(inputs.shape[1])[:: -1 if direction else 1]:
+            p, u = projected[:, t], hidden @ recurrent
+            if cell == "rnn":
+                after = jnp.clip(p + u, 0, 20)
+            else:
+                (pz, pr, pn), (uz, ur, un) = jnp.split(p, 3, 1), jnp.split(u, 3, 1)
+                z, r = jax.nn.sigmoid(pz + uz), jax.nn.sigmoid(pr + ur)
+                after = (1 - z) * hidden + z * jnp.tanh(pn + r * un)
+            hidden = jnp.where(paddings[:, t, None] > 0, 0, after)
+            outputs.append(hidden)
+        total = total + jnp.stack(outputs[:: -1 if direction else 1], 1)
+    return total, hidden
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gradients_are_those_of_the_equations(cell, bidirectional, rng):
+    """Of the weights, the inputs and the first state, through all outputs and the last state."""
+    inputs = jnp.asarray(rng.normal(0, 1, (3, 7, 5)), jnp.float32)
+    paddings = lengths_to_paddings([7, 4, 1], 7)
+    layer = RecurrentLayer(6, cell, bidirectional, batch_norm=False)
+    variables = initialized(layer, inputs, paddings)
+    carry = jnp.asarray(rng.normal(0, 1, (1 + bidirectional, 3, 6)), jnp.float32)
+    weights = jnp.asarray(rng.normal(0, 1, (3, 7, 6)), jnp.float32)
+
+    def total(outputs, last):
+        return (weights * outputs).sum() + (weights[:, 0] * last).sum()
+
+    def ours(params, inputs, carry):
+        outputs, last = layer.apply({"params": params}, inputs, paddings, carry)
+        return total(outputs, last[-1])
+
+    def plain(params, inputs, carry):
+        # Broadcast as numpy does.
+        with jax.numpy_rank_promotion("allow"):
+            outputs, last = plain_layer(cell, params, inputs, paddings, carry)
+        return total(outputs, last)
+
+    arguments = variables["params"], inputs, carry
+    found, expected = (jax.jit(jax.grad(f, (0, 1, 2)))(*arguments) for f in (ours, plain))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected
+    )
+
+
+def test_devices_that_share_a_batch_exchange_the_gradient_once(rng):
+    """Not at every frame: no loop of the compiled gradient holds a collective."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",))
+    layer = RecurrentLayer(8, "gru")
+    inputs = jnp.asarray(rng.normal(0, 1, (4, 50, 6)), jnp.float32)
+    paddings = jnp.zeros((4, 50))
+    variables = initialized(layer, inputs, paddings)
+    shared = jax.NamedSharding(mesh, jax.P("batch"))
+
+    def loss(variables, inputs, paddings):
+        outputs, _ = layer.apply(variables, inputs, paddings)
+        return (outputs**2).mean()
+
+    arguments = variables, *jax.device_put((inputs, paddings), shared)
+    text = jax.jit(jax.grad(loss)).lower(*arguments).compile().as_text()
+    blocks = re.split(r"^}", text, flags=re.M)
+    exchanging = [block for block in blocks if " all-reduce(" in block]
+    assert exchanging and all("ENTRY" in block for block in exchanging)
 
 
 def test_gru_has_the_numbers_of_flax(rng):
