@@ -149,10 +149,17 @@ def _program(task: Any, optimizer: Any, batch: dict[str, np.ndarray], mesh: Any)
 
 
 def collective_bytes(program: str) -> int:
-    """Bytes that a device gives to all-reduces in a compiled program, by its text."""
+    """Bytes that a device gives to all-reduces in a compiled program, by its text.
+
+    Raises:
+        ValueError: One stands outside the entry, as in a loop, where the text hides how often.
+    """
     total = 0
-    for line in re.findall(r"^.*= (.*?) all-reduce(?:-start)?\(", program, re.MULTILINE):
-        for kind, shape in re.findall(r"\b([a-z]+[0-9]*)\[([0-9,]*)\]", line):
+    for computation in re.split(r"^}", program, flags=re.MULTILINE):
+        found = re.findall(r"^.*= (.*?) all-reduce(?:-start)?\(", computation, re.MULTILINE)
+        if found and not re.search(r"^ENTRY ", computation, re.MULTILINE):
+            raise ValueError(f"a sum over devices of {found[0]} outside the entry")
+        for kind, shape in re.findall(r"\b([a-z]+[0-9]*)\[([0-9,]*)\]", " ".join(found)):
             elements = np.prod([int(size) for size in shape.split(",") if size], dtype=np.int64)
             total += int(elements) * _BYTES[kind]
     return total

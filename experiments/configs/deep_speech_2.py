@@ -105,7 +105,7 @@ def _small():
         {"frequency_width": 12, "frequency_masks": 2, "time_width": 25, "time_masks": 2}
     )
     config.augment.on = True
-    config.buckets = (2.0, 4.0, 7.0, 12.5)
+    config.buckets = (2.0, 2.75, 4.0, 6.0, 12.5)
     config.batch_size = 32
     config.num_threads = 2
     config.num_steps = 8_000

@@ -210,6 +210,24 @@ def test_bytes_of_sums_over_devices():
     assert _data_parallel.collective_bytes(alone) == 0
 
 
+def test_sums_over_devices_in_a_loop_are_refused():
+    """Their bytes would be counted once."""
+    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+
+    @functools.partial(
+        jax.shard_map, mesh=mesh, in_specs=PartitionSpec("data"), out_specs=PartitionSpec()
+    )
+    def looped(x):
+        def add(total, row):
+            return jax.lax.psum(total * row, "data"), None
+
+        return jax.lax.scan(add, jax.lax.psum(x[0], "data"), x)[0]
+
+    text = jax.jit(looped).lower(jax.ShapeDtypeStruct((12, 2), "float32")).compile().as_text()
+    with pytest.raises(ValueError, match="outside the entry"):
+        _data_parallel.collective_bytes(text)
+
+
 def test_float16_is_judged_by_chance():
     def rows(arm, values):
         return [{"model": "speech", "arm": arm, "cer": value} for value in values]
