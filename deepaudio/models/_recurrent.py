@@ -139,21 +139,22 @@ def scan_cell(
 
 
 def _scan(cell, projected, kernel, keep, carry):
-    """Outputs, the states before every frame and their products with the kernel; the last state."""
+    """Outputs, what the gradient needs of every frame, and the last state."""
     advance = {"rnn": _rnn, "gru": _gru}[cell]
 
     def step(hidden, inputs):
         projection, kept = inputs
         recurrent = _multiply(hidden.astype(projection.dtype), kernel)
-        after = advance(projection, recurrent, hidden) * kept
-        return after, (after.astype(projection.dtype), hidden, recurrent)
+        after, saved = advance(projection, recurrent, hidden)
+        after = after * kept
+        return after, (after.astype(projection.dtype), saved)
 
-    carry, each = jax.lax.scan(step, carry, (projected, keep))
-    return each, carry
+    carry, (outputs, saved) = jax.lax.scan(step, carry, (projected, keep))
+    return outputs, saved, carry
 
 
 def _scan_packed(*args):
-    (outputs, _, _), carry = _scan(*args)
+    outputs, _, carry = _scan(*args)
     return outputs, carry
 
 
@@ -168,26 +169,30 @@ def _scan_dense(cell, projected, kernel, keep, carry):
 
 
 def _scan_forward(cell, projected, kernel, keep, carry):
-    (outputs, hiddens, recurrents), carry = _scan(cell, projected, kernel, keep, carry)
-    return (outputs, carry), (projected, kernel, keep, hiddens, recurrents)
+    outputs, saved, last = _scan(cell, projected, kernel, keep, carry)
+    return (outputs, last), (kernel, keep, carry, outputs, saved)
 
 
 def _scan_backward(cell, residuals, cotangents):
-    projected, kernel, keep, hiddens, recurrents = residuals
+    kernel, keep, carry, outputs, saved = residuals
     d_outputs, d_carry = cotangents
     retreat = {"rnn": _rnn_gradient, "gru": _gru_gradient}[cell]
+    hiddens = jnp.concatenate([carry[None].astype(outputs.dtype), outputs[:-1]])
 
     def step(d_after, inputs):
-        projection, recurrent, hidden, kept, d_output = inputs
+        # Elementwise arithmetic is in the dtype of the state, products in the kernel's.
+        inputs = jax.tree.map(lambda x: x.astype(d_after.dtype), inputs)
+        saved, hidden, after, kept, d_output = inputs
         d_after = (d_after + d_output) * kept
-        d_projection, d_recurrent, d_hidden = retreat(projection, recurrent, hidden, d_after)
-        d_recurrent = d_recurrent.astype(projection.dtype)
-        d_hidden = d_hidden + jnp.einsum("dbg,dug->dbu", d_recurrent, kernel)
-        return d_hidden, (d_projection.astype(projection.dtype), d_recurrent)
+        d_projection, d_recurrent, d_hidden = retreat(saved, hidden, after, d_after)
+        d_recurrent = d_recurrent.astype(kernel.dtype)
+        d_product = jnp.einsum("dbg,dug->dbu", d_recurrent, kernel)
+        d_hidden = d_hidden + d_product.astype(d_hidden.dtype)
+        return d_hidden, (d_projection.astype(kernel.dtype), d_recurrent)
 
-    each = projected, recurrents, hiddens, keep, d_outputs
+    each = saved, hiddens, outputs, keep, d_outputs
     d_carry, (d_projected, d_recurrents) = jax.lax.scan(step, d_carry, each, reverse=True)
-    d_kernel = jnp.einsum("tdbu,tdbg->dug", hiddens.astype(projected.dtype), d_recurrents)
+    d_kernel = jnp.einsum("tdbu,tdbg->dug", hiddens, d_recurrents)
     return d_projected, d_kernel, jnp.zeros_like(keep), d_carry
 
 
@@ -208,44 +213,43 @@ def _multiply(hidden, kernel):
 
 
 def _rnn(projection, recurrent, hidden):
-    return clipped_relu(projection + recurrent).astype(hidden.dtype)
+    return clipped_relu(projection + recurrent).astype(hidden.dtype), ()
 
 
-def _rnn_gradient(projection, recurrent, hidden, d_after):
-    """Gradients of what `_rnn` takes, from that of what it gives."""
-    total = projection + recurrent
-    d_total = jnp.where((total > 0.0) & (total < _CEILING), d_after, 0.0)
-    return d_total, d_total, jnp.zeros_like(hidden)
+def _rnn_gradient(saved, hidden, after, d_after):
+    """Gradients of what `_rnn` takes, from that of the state after it."""
+    d_total = jnp.where((after > 0.0) & (after < _CEILING), d_after, 0.0)
+    return d_total, d_total, jnp.zeros_like(d_after)
 
 
 def _gru(projection, recurrent, hidden):
-    update, _, candidate = _gates(projection, recurrent, hidden.dtype)
-    return hidden + update * (candidate.astype(hidden.dtype) - hidden)
+    units = hidden.shape[-1]
+    gates = projection[..., : 2 * units] + recurrent[..., : 2 * units]
+    of_candidate = recurrent[..., 2 * units :]
+    update, reset = _update_and_reset(gates, hidden.dtype)
+    candidate = jnp.tanh(projection[..., 2 * units :] + reset.astype(gates.dtype) * of_candidate)
+    after = hidden + update * (candidate.astype(hidden.dtype) - hidden)
+    return after, (gates, of_candidate, candidate)
 
 
-def _gru_gradient(projection, recurrent, hidden, d_after):
-    """Gradients of what `_gru` takes, from that of what it gives."""
-    update, reset, candidate = _gates(projection, recurrent, hidden.dtype)
-    candidate = candidate.astype(hidden.dtype)
+def _gru_gradient(saved, hidden, after, d_after):
+    """Gradients of what `_gru` takes, from that of the state after it."""
+    gates, of_candidate, candidate = saved
+    # Gates are kept before their nonlinearity: of one near 1, half precision loses the rest.
+    update, reset = _update_and_reset(gates, d_after.dtype)
     d_candidate = d_after * update * (1.0 - candidate * candidate)
     d_update = d_after * (candidate - hidden) * update * (1.0 - update)
-    of_candidate = recurrent[..., 2 * hidden.shape[-1] :]
     d_reset = d_candidate * of_candidate * reset * (1.0 - reset)
     d_projection = jnp.concatenate([d_update, d_reset, d_candidate], -1)
     d_recurrent = jnp.concatenate([d_update, d_reset, d_candidate * reset], -1)
     return d_projection, d_recurrent, d_after * (1.0 - update)
 
 
-def _gates(projection, recurrent, dtype):
-    """A GRU's update, reset and candidate; the first two in the dtype given."""
-    units = projection.shape[-1] // 3
-    gates = projection[..., : 2 * units] + recurrent[..., : 2 * units]
+def _update_and_reset(gates, dtype):
     # The logistic function: on a CPU, XLA's tanh takes half the time of its exponential. Near its
     # ends half precision would leave nothing of it.
     gates = 0.5 * jnp.tanh(0.5 * gates.astype(dtype)) + 0.5
-    update, reset = gates[..., :units], gates[..., units:]
-    of_candidate = reset.astype(projection.dtype) * recurrent[..., 2 * units :]
-    return update, reset, jnp.tanh(projection[..., 2 * units :] + of_candidate)
+    return jnp.split(gates, 2, -1)
 
 
 def _by_direction(x, directions):

@@ -110,6 +110,29 @@ def test_gradients_are_those_of_the_equations(cell, bidirectional, rng):
     )
 
 
+@pytest.mark.parametrize("cell", ["rnn", "gru"])
+def test_gradients_in_half_precision_are_near_those_in_full(cell, rng):
+    inputs = jnp.asarray(rng.normal(0, 1, (4, 30, 8)), jnp.float32)
+    paddings = lengths_to_paddings([30, 22, 9, 30], 30)
+    layers = [
+        RecurrentLayer(12, cell, batch_norm=False, dtype=dtype)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    ]
+    variables = initialized(layers[0], inputs, paddings)
+
+    def gradient(layer):
+        def loss(variables):
+            return (layer.apply(variables, inputs, paddings)[0].astype(jnp.float32) ** 2).sum()
+
+        return jax.jit(jax.grad(loss))(variables)["params"]
+
+    def check(whole, half):
+        assert half.dtype == jnp.float32
+        assert jnp.linalg.norm(whole - half) < 0.03 * jnp.linalg.norm(whole)
+
+    jax.tree.map(check, *(gradient(layer) for layer in layers))
+
+
 def test_devices_that_share_a_batch_exchange_the_gradient_once(rng):
     """Not at every frame: no loop of the compiled gradient holds a collective."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",))
