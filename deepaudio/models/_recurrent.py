@@ -126,7 +126,7 @@ def scan_cell(
             reset, candidate.
         kernel: (directions, units, gates * units), of the dtype of `projected`; or packed, without
             gradients.
-        keep: (frames, directions, batch, 1), 0 where the state is set to zero.
+        keep: (frames, directions, batch, 1), 0 where the state is set to zero; has no gradient.
         carry: (directions, batch, units) state before the first frame; its dtype is that of the
             sum over time.
 
