@@ -110,6 +110,7 @@ def make_batches(config: ml_collections.ConfigDict) -> Any:
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
         num_threads=config.num_threads,
+        num_workers=config.num_workers,
     )
     if jax.process_index() == 0:
         print(dataset.report, file=sys.stderr)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 Run = Callable[[], Any]
 _REST_SECONDS = 0.3
 
@@ -13,8 +15,9 @@ def take_turns(runs: dict[str, Run], repetitions: int) -> dict[str, list[float]]
     seconds = {name: [] for name in runs}
     for turn in range(-1, repetitions):
         for name in list(runs)[:: 1 if turn % 2 else -1]:
-            # Threads of the one before may still be waiting for work, at full speed.
-            time.sleep(_REST_SECONDS)
+            if jax.default_backend() == "cpu":
+                # Threads of the one before may still be waiting for work, at full speed.
+                time.sleep(_REST_SECONDS)
             begin = time.perf_counter()
             runs[name]()
             if turn >= 0:

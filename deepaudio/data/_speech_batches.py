@@ -6,6 +6,7 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from deepaudio.data.speech_noise import NoiseBank
 _TRIES = 20
 # Seconds by which a file may be longer than its corpus says, in rounded figures.
 _ROUNDING = 0.02
+# Batches' labels are a multiple of this long, so that like corpora have the same shapes, and
+# programs that were compiled for one fit the other.
+_LABELS = 16
 # Streams of random numbers; the noise clips have 1.
 _ORDER_STREAM, _MEMBER_STREAM = 0, 2
 
@@ -58,7 +62,7 @@ def sort_into_buckets(
         Bucket(
             items=tuple(held),
             num_samples=math.ceil(bound * sample_rate / stride) * stride,
-            num_labels=max(len(item.labels) for item in held),
+            num_labels=math.ceil(max(len(item.labels) for item in held) / _LABELS) * _LABELS,
         )
         for held, bound in zip(members, bounds, strict=True)
         if held
@@ -97,8 +101,20 @@ class Batches:
         """Counts the batches of an epoch."""
         size = self.batch_size * self.shard[1]
         self.batches_per_epoch = sum(math.ceil(len(b.items) / size) for b in self.buckets)
+        self._remember()
+
+    def _remember(self) -> None:
         # Neighbouring epochs are prepared at once around the end of the first of them.
         self.order = functools.lru_cache(maxsize=2)(self._order)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; what is remembered cannot go there."""
+        return {name: value for name, value in vars(self).items() if name != "order"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begins in another process."""
+        vars(self).update(state)
+        self._remember()
 
     def __len__(self) -> int:
         """The number of batches; of an endless sequence, one that nobody counts to."""

@@ -2,8 +2,10 @@
 
 import collections
 import dataclasses
+import sys
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -95,6 +97,17 @@ class Reader:
         self.sample_rate = sample_rate
         self._lock = threading.Lock()
         self._known: set[Utterance] = set()
+        self._is_worker = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; a lock cannot go there."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begins in another process, where nobody sees the report."""
+        vars(self).update(state)
+        self._lock = threading.Lock()
+        self._is_worker = True
 
     def read(self, utterance: Utterance) -> np.ndarray | None:
         """Return (n,) float32; None, and an entry in the report, if it cannot be read."""
@@ -126,6 +139,8 @@ class Reader:
                 return
             self._known.add(utterance)
             self.report.broken.append(reason)
+            if self._is_worker:
+                print(f"broken: {reason}", file=sys.stderr)
             count, given = len(self._known), self.report.num_given
         if count > _BROKEN_SHARE * given:
             raise ValueError(

@@ -90,6 +90,8 @@ def recognition() -> ml_collections.ConfigDict:
     config.buckets = (4.0, 8.0, 12.0, 16.5)
     config.batch_size = 64
     config.num_threads = 8
+    # Processes that prepare batches, each with so many threads; 0 for none beside the trainer.
+    config.num_workers = 0
 
     config.num_steps = 10_000
     config.precision = "float32"

@@ -80,6 +80,7 @@ def scanned(multiply: Product, matrix: Any, vectors: jax.Array, number: int) -> 
 def in_turn(multiply: Product, matrix: Any, vectors: jax.Array, number: int) -> Run:
     """Products with so many copies of a matrix, one after another in one program."""
     copies = [jax.tree.map(jnp.copy, jax.device_put(matrix)) for _ in range(number)]
+    multiply = jax.jit(multiply)  # a kernel in a function of its own is compiled once for all
 
     @jax.jit
     def run(copies, vectors):
