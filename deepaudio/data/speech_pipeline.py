@@ -27,9 +27,7 @@ class SpeechDataset:
         batches_per_epoch: how many batches hold every utterance at least once.
     """
 
-    def __init__(
-        self, batches: Batches, report: SpeechReport, num_threads: int, num_workers: int
-    ):
+    def __init__(self, batches: Batches, report: SpeechReport, num_threads: int, num_workers: int):
         """Wraps what `make_dataset` made."""
         self.report = report
         self.shapes = [
