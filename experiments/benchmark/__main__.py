@@ -44,7 +44,14 @@ _REPETITIONS = {"smoke": 2, "small": 5, "paper": 11}
 _TABLE_WIDTH = 110
 
 
-def choose(suites: list[str], scale: str, *, sweep: bool, only: str | None) -> list[Case]:
+def choose(
+    suites: list[str],
+    scale: str,
+    *,
+    sweep: bool,
+    only: str | None,
+    contestants: list[str] | None = None,
+) -> list[Case]:
     """The cases of some suites whose path holds a pattern.
 
     Args:
@@ -52,9 +59,10 @@ def choose(suites: list[str], scale: str, *, sweep: bool, only: str | None) -> l
         scale: "smoke", "small" or "paper".
         sweep: Whether kernels come at several sizes.
         only: A pattern of paths such as "kernels/ctc*", or a part of them; None for all.
+        contestants: Names of those that are timed beside the baseline; None for all.
 
     Raises:
-        ValueError: There is no such suite, or no such case.
+        ValueError: There is no such suite, no such case, or no such contestant.
     """
     for name in suites:
         if name not in SUITES:
@@ -68,7 +76,11 @@ def choose(suites: list[str], scale: str, *, sweep: bool, only: str | None) -> l
         found = [case for case in found if fnmatch.fnmatch(case.path, f"*{only}*")]
         if not found:
             raise ValueError(f"--only={only}: no case of that name; see --list")
-    return found
+    if contestants is None:
+        return found
+    if unknown := set(contestants).difference(*(case.contestants for case in found)):
+        raise ValueError(f"--contestants={min(unknown)}: no such contestant; see --list")
+    return [case.of(contestants) for case in found]
 
 
 def run(
@@ -160,6 +172,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("record", None, "Also write the record of this name.")
     flags.DEFINE_string("records", str(records.RECORDS), "Folder of the record.")
     flags.DEFINE_string("only", None, "Only cases like this: a part of their name, or a pattern.")
+    flags.DEFINE_list("contestants", None, "Only these contestants, and the baseline.")
     flags.DEFINE_integer("repetitions", None, "Timed turns; None for the scale's.", lower_bound=1)
     flags.DEFINE_bool("sweep", False, "Time kernels at a range of sizes.")
     flags.DEFINE_bool("again", False, "Measure again what was measured.")
@@ -176,7 +189,13 @@ def main(argv: list[str]) -> None:
     # Where times do not matter, compiling is most of the work.
     jax.config.update("jax_disable_most_optimizations", hurried)
     try:
-        cases = choose(argv[1:], scale, sweep=given.sweep, only=given.only)
+        cases = choose(
+            argv[1:],
+            scale,
+            sweep=given.sweep,
+            only=given.only,
+            contestants=given.contestants,
+        )
         if given.list:
             _list(cases)
             return

@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from experiments._turns import Run, take_turns
@@ -74,6 +74,15 @@ class Case:
     def baseline(self) -> str:
         """The name of what the others are compared with."""
         return next(iter(self.contestants))
+
+    def of(self, names: Collection[str]) -> "Case":
+        """The case with the baseline and contestants of some names alone."""
+        kept = {
+            name: make
+            for name, make in self.contestants.items()
+            if name in names or name == self.baseline
+        }
+        return dataclasses.replace(self, contestants=kept)
 
 
 def measure(case: Case, repetitions: int, *, hurried: bool = False) -> list[dict[str, Any]]:

@@ -168,10 +168,17 @@ def _product(units: int, contestant: str) -> Timed:
         weights, nonzeros = packed, int(np.count_nonzero(matrix))
         multiply = functools.partial(sparse.matvec, implementation=contestant)
     # As many copies as no cache holds.
-    number = _CPU_PRODUCTS if on_cpu else -(-int(_COLD_BYTES) // packed.nbytes)
-    repeat = sparse_benchmark.repeated if on_cpu else sparse_benchmark.in_turn
+    if on_cpu:
+        number = _CPU_PRODUCTS
+        run = sparse_benchmark.repeated(multiply, weights, vectors, number)
+    else:
+        copies = -(-int(_COLD_BYTES) // packed.nbytes)
+        number = copies * sparse_benchmark.GPU_ROUNDS
+        run = sparse_benchmark.in_turn(
+            multiply, weights, vectors, copies, sparse_benchmark.GPU_ROUNDS
+        )
     work = Work(2.0 * number * (nonzeros or matrix.size), float(number * weights.nbytes))
-    return Timed(repeat(multiply, weights, vectors, number), number, work)
+    return Timed(run, number, work)
 
 
 def _gru_cases(units: int, scale: str) -> list[Case]:
