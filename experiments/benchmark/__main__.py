@@ -3,6 +3,7 @@ r"""Times the project's kernels, models and training steps, each beside a named 
     python -m experiments.benchmark                            # all suites, sizes for two CPU cores
     python -m experiments.benchmark kernels --only=nbody
     python -m experiments.benchmark kernels --sweep            # over a range of sizes
+    python -m experiments.benchmark training --only=deep_speech_2 --contestants=bfloat16
     python -m experiments.benchmark --scale=paper --record=benchmark_gpu    # on an accelerator
 
 Suites:

@@ -1,6 +1,7 @@
 import collections
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import soundfile
 
 from deepaudio import audio
 from deepaudio.data import Utterance
-from deepaudio.data._speech_items import needed_frames
+from deepaudio.data._speech_items import Reader, SpeechReport, needed_frames
 from deepaudio.data.alphabet import ENGLISH
 from deepaudio.data.speech_augment import SpeechAugmentConfig
 from deepaudio.data.speech_pipeline import make_dataset
@@ -219,6 +220,26 @@ def test_many_broken_sounds_end_the_training(tmp_path):
         dataset(bare)
 
 
+def test_a_worker_tells_of_a_broken_sound_itself(tmp_path, capsys):
+    utterances = many(tmp_path, 100)
+    report = SpeechReport(num_given=100)
+    reader = Reader(report, RATE)
+    elsewhere = pickle.loads(pickle.dumps(reader))
+    utterances[17].audio_path.write_bytes(b"RIFF")
+    assert elsewhere.read(utterances[17]) is None and report.broken == []
+    assert capsys.readouterr().err.startswith(f"broken: {utterances[17].name}: not a sound")
+    assert reader.read(utterances[17]) is None and len(report.broken) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_many_broken_sounds_end_the_training_from_a_worker_too(tmp_path):
+    utterances = many(tmp_path, 100)
+    for utterance in utterances[10:12]:
+        utterance.audio_path.write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match="2 of 100 utterances"):
+        epoch_of(utterances, num_workers=1)
+
+
 def fingerprints(iterator, count):
     return [next(iterator)["samples"].sum(axis=1).round(4).tolist() for _ in range(count)]
 
@@ -226,9 +247,9 @@ def fingerprints(iterator, count):
 AUGMENT = SpeechAugmentConfig(noise_clips=4, noise_share=1.0, reverberation_share=1.0)
 
 
-@pytest.mark.parametrize("num_threads", [0, 2])
-def test_resume_is_exact(corpus, num_threads):
-    settings = {"augment": AUGMENT, "num_threads": num_threads, "sorta_grad": True}
+@pytest.mark.parametrize("running", [{"num_threads": 0}, {"num_threads": 2}, {"num_workers": 2}])
+def test_resume_is_exact(corpus, running):
+    settings = {"augment": AUGMENT, "sorta_grad": True, **running}
     iterator = iter(dataset(corpus, **settings))
     for _ in range(5):
         next(iterator)
@@ -242,9 +263,10 @@ def test_resume_is_exact(corpus, num_threads):
             np.testing.assert_array_equal(other[name], value, err_msg=name)
 
 
-def test_batches_follow_from_the_seed_whatever_the_threads(corpus):
+def test_batches_follow_from_the_seed_whatever_the_threads_and_workers(corpus):
     first = fingerprints(iter(dataset(corpus, augment=AUGMENT)), 6)
-    assert fingerprints(iter(dataset(corpus, augment=AUGMENT, num_threads=2)), 6) == first
+    for running in ({"num_threads": 2}, {"num_workers": 2, "num_threads": 1}):
+        assert fingerprints(iter(dataset(corpus, augment=AUGMENT, **running)), 6) == first
     assert fingerprints(iter(dataset(corpus, augment=AUGMENT, seed=1)), 6) != first
 
 

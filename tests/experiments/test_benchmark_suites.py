@@ -203,6 +203,12 @@ def test_cases_are_chosen_by_suite_and_pattern():
     assert paths("kernels", only="ctc", sweep=True) == 3 * ["kernels/ctc_loss_and_gradient"]
     with pytest.raises(ValueError, match="--only=nothing: no case of that name"):
         paths(only="nothing")
+    (case,) = program.choose(
+        ["training"], "small", sweep=False, only="deep_speech_2", contestants=["bfloat16"]
+    )
+    assert list(case.contestants) == [case.baseline, "bfloat16"]
+    with pytest.raises(ValueError, match="--contestants=float8: no such contestant"):
+        paths("training", contestants=["bfloat16", "float8"])
 
 
 def test_ratios_are_of_speeds_within_a_turn(monkeypatch):

@@ -1,6 +1,6 @@
 """The compiled GPU kernels: what they say of the samples they drew, by the network's definition.
 
-JAX_PLATFORMS=cuda pytest tests/kernels
+JAX_PLATFORMS=cuda,cpu pytest tests/kernels
 """
 
 import dataclasses
