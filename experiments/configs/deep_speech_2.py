@@ -10,9 +10,9 @@ Variants, after the colon:
                      models were trained on 12,000 hours.
     paper_gru        Two 2-D convolutions, three forward GRU layers of 2560 and a row convolution,
                      115.5 million parameters: the paper's system for deployment.
-    small            The same kind with three GRU layers of 512, 5.0 million parameters: some hours
-                     on two idle CPU cores, minutes on a GPU. The package's English weights are of
-                     this kind, see deepaudio/weights/README.md.
+    small            The same kind with three GRU layers of 384: over two hours on two idle CPU
+                     cores. The package's English weights come from a shorter run of it, see
+                     deepaudio/weights/README.md.
     small_bf16       `small` with the network's arithmetic in bfloat16 (arXiv 1710.03740).
     small_fp16       The same in float16, with dynamic loss scaling.
     small_pruned     `small`, 90 % of its matrices' weights pruned gradually (arXiv 1704.05119):
@@ -96,9 +96,9 @@ def _small():
     )
     # Cheap filters: 30 ms an output frame, and no more arithmetic than the recurrent layers need.
     config.model.convolutions = ((16, 11, 11, 3, 2), (32, 5, 7, 1, 2))
-    config.model.units = 512
+    config.model.units = 384
     config.model.lookahead = 20
-    config.model.dense_units = 512
+    config.model.dense_units = 384
     config.model.dropout = 0.1
     config.spec_augment.on = True
     config.spec_augment.policy = ml_collections.ConfigDict(
