@@ -5,9 +5,9 @@
 
 For every law and number of bodies: interactions a second, and GFLOPS by the paper's count of
 operations. On a CPU, gravity is also summed by numba (`parallel=True, fastmath=True`) and by numpy;
-on a GPU by plain XLA and by `all_pairs.cu`, which is built where nvcc is at hand. Contestants take
-turns, and each ratio is the median of the ratios within a turn. Writes the record `nbody_speed_cpu`
-or `nbody_speed_gpu`, and a picture beside it.
+on a GPU, up to 65,536 bodies by plain XLA, and by `all_pairs.cu`, which is built where nvcc is at
+hand. Contestants take turns, and each ratio is the median of the ratios within a turn. Writes the
+record `nbody_speed_cpu` or `nbody_speed_gpu`, and a picture beside it.
 
 JAX runs a loop on one core of a CPU, so it gets one device for each core, and the bodies are split
 over them. A CPU's vectors are 256 bits wide by JAX's choice; "512-bit" asks for more.
