@@ -2,6 +2,7 @@
 
 from deepaudio.audio._files import AudioError, duration, iter_blocks, read, read_span
 from deepaudio.audio._mel import MelConvention, check_mel, convention_mel, mel_convention
+from deepaudio.audio._pitch import yin
 from deepaudio.audio._resample import mono, resample
 from deepaudio.audio._spectrogram import (
     LogMelConfig,
@@ -34,4 +35,5 @@ __all__ = [
     "read_span",
     "resample",
     "stft",
+    "yin",
 ]

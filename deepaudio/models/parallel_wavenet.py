@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from deepaudio.models._causal import GatedLayer, Upsampler, receptive_field, shift_right
 from deepaudio.models._layers import Dtype
+from deepaudio.models._source_filter import MAX_HOP_LENGTH, SourceFilter, source_margin, source_past
 
 Noise = Literal["logistic", "gaussian"]
 
@@ -31,6 +32,10 @@ class ParallelWaveNetConfig:
         upsample: Samples a frame as a product of strides.
         context: Frames at either side of a frame that its conditioning sees.
         speakers: Speakers known by number; 0 for a model of one.
+        source: Channels of a first flow that filters pulses and noise, which is not the paper's;
+            0 for none. With it there need not be others.
+        source_layers: Its convolutions over frames.
+        periods: Shortest and longest period of its pulses, in samples.
     """
 
     flows: tuple[int, ...] = (10, 10, 10, 30)
@@ -45,6 +50,9 @@ class ParallelWaveNetConfig:
     upsample: tuple[int, ...] = (10, 30)
     context: int = 2
     speakers: int = 0
+    source: int = 0
+    source_layers: int = 6
+    periods: tuple[float, float] = (32.0, 230.0)
 
     def __post_init__(self):
         """Checks the sizes.
@@ -54,7 +62,8 @@ class ParallelWaveNetConfig:
         """
         object.__setattr__(self, "flows", tuple(self.flows))
         object.__setattr__(self, "upsample", tuple(self.upsample))
-        if not self.flows or min(self.flows) < 1:
+        object.__setattr__(self, "periods", tuple(self.periods))
+        if min(self.flows, default=self.source) < 1:
             raise ValueError(f"flows={self.flows} must be numbers of layers of at least 1")
         if self.noise not in ("logistic", "gaussian"):
             raise ValueError(f"noise={self.noise!r} must be 'logistic' or 'gaussian'")
@@ -69,6 +78,19 @@ class ParallelWaveNetConfig:
             raise ValueError(f"{self.speakers=} and {self.context=} must be at least 0")
         if not self.upsample or min(self.upsample) < 1:
             raise ValueError(f"upsample={self.upsample} must be factors of at least 1")
+        if self.source:
+            self._check_source()
+
+    def _check_source(self):
+        if self.source < 0 or self.source_layers < 0:
+            raise ValueError(f"{self.source=} and {self.source_layers=} must be at least 0")
+        if len(self.periods) != 2 or not 2 <= self.periods[0] < self.periods[1]:
+            raise ValueError(f"periods={self.periods} must be two of at least 2, the shorter first")
+        if self.hop_length % 2 or self.hop_length > MAX_HOP_LENGTH:
+            raise ValueError(
+                f"upsample={self.upsample}: a source needs an even number of samples a frame, at "
+                f"most {MAX_HOP_LENGTH}"
+            )
 
     @property
     def hop_length(self) -> int:
@@ -78,7 +100,12 @@ class ParallelWaveNetConfig:
     @property
     def margin(self) -> int:
         """Frames needed at either side of those to be turned into sound."""
-        return self.context + 2
+        return max(self._sides)
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """Frames that the conditioning and the source need at either side."""
+        return self.context + 2, source_margin(self.source_layers) if self.source else 0
 
     def dilations(self, flow: int) -> tuple[int, ...]:
         """Of every layer of a flow."""
@@ -91,7 +118,7 @@ class ParallelWaveNetConfig:
             receptive_field(self.dilations(flow), self.filter_width)
             for flow in range(len(self.flows))
         )
-        return sum(fields)
+        return sum(fields) + (source_past(self.hop_length) if self.source else 0)
 
 
 class Flow(nn.Module):
@@ -131,8 +158,9 @@ class Flow(nn.Module):
             hidden, _ = layer(hidden, conditioning)
         hidden = nn.relu(nn.Dense(c.residual, name="head", **dtypes)(nn.relu(hidden)))
         # A flow begins as a plain scaling, the same for all, so that all together begin with
-        # the initial scale: far too loud or too faint noise never becomes speech.
-        log_scale = math.log(c.initial_scale) / len(c.flows)
+        # the initial scale: far too loud or too faint noise never becomes speech. After a source,
+        # which has that scale, they begin as nothing.
+        log_scale = 0.0 if c.source else math.log(c.initial_scale) / len(c.flows)
         both = nn.Dense(
             2,
             kernel_init=nn.initializers.zeros,
@@ -160,13 +188,22 @@ class ParallelWaveNet(nn.Module):
         """Declares the flows."""
         c = self.config
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.upsampler = Upsampler(c.conditioning, c.upsample, c.context, **dtypes)
-        if c.speakers:
+        if c.flows:
+            self.upsampler = Upsampler(c.conditioning, c.upsample, c.context, **dtypes)
+        if c.flows and c.speakers:
             self.speaker = nn.Embed(c.speakers, c.conditioning, **dtypes)
+        if c.source:
+            self.source = SourceFilter(
+                c.source, c.source_layers, c.hop_length, c.periods, c.initial_scale, **dtypes
+            )
         self.flows = [Flow(c, number, **dtypes) for number in range(len(c.flows))]
 
     def __call__(
-        self, noise: jax.Array, mel: jax.Array, speakers: jax.Array | None = None
+        self,
+        noise: jax.Array,
+        mel: jax.Array,
+        speakers: jax.Array | None = None,
+        phase: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Makes sound.
 
@@ -174,26 +211,46 @@ class ParallelWaveNet(nn.Module):
             noise: (batch, frames * hop_length) of the configured distribution, standard.
             mel: (batch, margin + frames + margin, mels) log-mel.
             speakers: (batch,) int32; needed if the model has several.
+            phase: (batch,) cycles, of a source's pulses at the first sample; 0 if not given.
 
         Returns:
             (batch, frames * hop_length) each: samples, not clipped; and the mean and logarithm of
             the scale of a sample's distribution given the noise before it (equation 6).
         """
-        return self.transform(noise, self.condition(mel, speakers))
+        begun = noise, jnp.zeros_like(noise), jnp.zeros_like(noise)
+        if self.config.source:
+            samples, log_scale = self.source(noise, self._of_source(mel), phase)
+            begun = samples, samples - noise * jnp.exp(log_scale), log_scale
+        if not self.config.flows:
+            return begun
+        return self.transform(*begun, self.condition(mel, speakers))
+
+    def frequency(self, mel: jax.Array) -> jax.Array:
+        """Of a source's pulses: (batch, margin + frames + margin, mels) to (batch, frames).
+
+        Returns:
+            Cycles a sample in every frame, voiced or not.
+        """
+        return self.source.frequency(self._of_source(mel))
+
+    def phase_after(self, mel: jax.Array, phase: jax.Array, frames: int) -> jax.Array:
+        """Of a source's pulses, so many frames after the first: (batch,) cycles, from (batch,)."""
+        return self.source.phase_after(self._of_source(mel), phase, frames)
+
+    def _of_source(self, mel):
+        return _without(mel, self.config.margin - self.config._sides[1])
 
     def condition(self, mel: jax.Array, speakers: jax.Array | None = None) -> jax.Array:
         """The conditioning vector of every sample: (batch, frames * hop_length, conditioning)."""
-        conditioning = self.upsampler(mel)
+        conditioning = self.upsampler(_without(mel, self.config.margin - self.config._sides[0]))
         if self.config.speakers:
             conditioning = conditioning + self.speaker(speakers)[:, None]
         return conditioning
 
     def transform(
-        self, noise: jax.Array, conditioning: jax.Array
+        self, samples: jax.Array, mean: jax.Array, log_scale: jax.Array, conditioning: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """As a call, from conditioning vectors."""
-        samples = noise
-        mean, log_scale = jnp.zeros_like(noise), jnp.zeros_like(noise)
+        """Goes through the flows of the paper, with what a source has begun, or noise."""
         for flow in self.flows:
             shift, log_factor = flow(samples, conditioning)
             factor = jnp.exp(log_factor)
@@ -201,6 +258,11 @@ class ParallelWaveNet(nn.Module):
             mean = mean * factor + shift
             log_scale = log_scale + log_factor
         return samples, mean, log_scale
+
+
+def _without(mel, frames):
+    """Without so many frames at either side."""
+    return mel[:, frames : mel.shape[1] - frames]
 
 
 def draw_noise(key: jax.Array, shape: tuple[int, ...], noise: Noise) -> jax.Array:

@@ -158,6 +158,7 @@ class VocodingWorker:
             seed=np.zeros(size, np.int32),
             temperature=np.zeros(size, np.float32),
             speaker=np.zeros(size, np.int32),
+            phase=np.zeros(size, np.float32),
         )
         for row, job in enumerate(jobs):
             for column, value in zip(batch, job.payload, strict=True):

@@ -202,6 +202,7 @@ class StudentWindow(NamedTuple):
         seed: Of the noise.
         temperature: Factor of the noise's scale.
         speaker: Whose voice, by number.
+        phase: Of a source's pulses at the first sample after the margin, cycles.
     """
 
     start: int
@@ -209,6 +210,7 @@ class StudentWindow(NamedTuple):
     seed: int
     temperature: float
     speaker: int
+    phase: float
 
 
 def student_window_frames(task: StudentTask) -> int:
@@ -225,21 +227,39 @@ def _past(task):
 
 def _elsewhere(window, task, variables, frames, settings):
     """As `_parallel`, by a function that was given."""
-
-    def make(start, mel):
-        return window(StudentWindow(start, mel, *settings))
-
-    return make, _past(task) + frames, frames
+    prepare = _preparer(task, variables, frames, settings)
+    return lambda start, mel: window(prepare(start, mel)), _past(task) + frames, frames
 
 
 def _parallel(task, variables, frames, settings):
     """How a student makes windows: the function, and a window's and a step's frames."""
+    prepare = _preparer(task, variables, frames, settings)
 
     def make(start, mel):
-        one = jax.tree.map(lambda x: np.asarray(x)[None], StudentWindow(start, mel, *settings))
+        one = jax.tree.map(lambda x: np.asarray(x)[None], prepare(start, mel))
         return np.asarray(student_windows(task, variables, one)[0])
 
     return make, _past(task) + frames, frames
+
+
+def _preparer(task, variables, frames, settings):
+    """What makes windows that come one after another, each so many frames after the last."""
+    phase = np.float32(0.0)
+
+    def prepare(start, mel):
+        nonlocal phase
+        window = StudentWindow(start, mel, *settings, phase)
+        if task.config.model.source:
+            phase = np.float32(_phase_after(task, variables, mel, phase, frames))
+        return window
+
+    return prepare
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _phase_after(task, variables, mel, phase, frames):
+    mel, phases = task.normalized(mel)[None], phase[None]
+    return task.network.apply(variables, mel, phases, frames, method="phase_after")[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -260,7 +280,7 @@ def student_windows(
 
 
 def _student_window(task, variables, window):
-    start, mel, seed, temperature, speaker = window
+    start, mel, seed, temperature, speaker, phase = window
     model = task.config.model
     frames = mel.shape[0] - 2 * model.margin
     key = jax.random.key(seed)
@@ -269,7 +289,9 @@ def _student_window(task, variables, window):
     noise = jax.vmap(lambda k: draw_noise(k, (model.hop_length,), model.noise))(keys)
     noise = temperature.astype(jnp.float32) * noise.reshape(1, -1)
     speakers = speaker.astype(jnp.int32)[None] if model.speakers else None
-    samples, *_ = task.network.apply(variables, noise, task.normalized(mel)[None], speakers)
+    phases = phase.astype(jnp.float32)[None]
+    mel = task.normalized(mel)[None]
+    samples, *_ = task.network.apply(variables, noise, mel, speakers, phases)
     return jnp.clip(samples[0], -1.0, 1.0)
 
 

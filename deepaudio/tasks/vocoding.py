@@ -26,6 +26,8 @@ _MODELS = {
 # Natural logarithms of magnitudes that the networks see as -1 and 0: silence is about -11.5 in the
 # usual conventions, speech -6 to 1.
 _MEL_LOW, _MEL_MIDDLE = -10.0, -5.0
+# What is not periodic of a frame whose pitch can be relied on, less than this share.
+_VOICED = 0.25
 ModelConfig = WaveNetConfig | ParallelWaveNetConfig
 
 
@@ -34,20 +36,24 @@ class DistillationConfig:
     """What a student's loss is made of; a weight of 0 leaves a part out, at no cost.
 
     Attributes:
+        kl: Weight of the divergence; the paper's is 1.
         draws: Samples of the student's distribution a step, for the cross-entropy.
         power: Weight of the power loss.
         spectral: Weight of the spectral loss, which is not the paper's.
         style: Weight of the perceptual loss.
         contrastive: gamma, the weight of the divergence with another sound's conditioning.
         regularization: Of a Gaussian student's divergence (ClariNet).
+        pitch: Weight of how far a source's pitch is from the recording's.
     """
 
+    kl: float = 1.0
     draws: int = 10
     power: float = 100.0
     spectral: float = 0.0
     style: float = 1.0
     contrastive: float = 0.3
     regularization: float = 4.0
+    pitch: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,8 +307,13 @@ class StudentTask(Vocoding):
         noise = draw_noise(of_noise, targets.shape, self.config.model.noise)
         variables = {"params": params, **model_state}
         samples, mean, log_scale = self.network.apply(variables, noise, mel, speakers)
-        parts = {"loss/kl": self._divergence(samples, mean, log_scale, batch, of_draws)}
-        total = parts["loss/kl"]
+        total, parts = jnp.zeros(()), {}
+        if settings.kl:
+            parts["loss/kl"] = self._divergence(samples, mean, log_scale, batch, of_draws)
+            total = total + settings.kl * parts["loss/kl"]
+        if settings.pitch and self.config.model.source:
+            parts["loss/pitch"] = self._pitch_error(variables, targets, mel)
+            total = total + settings.pitch * parts["loss/pitch"]
         if settings.power:
             parts["loss/power"] = losses.power_loss(samples, targets)
             total = total + settings.power * parts["loss/power"]
@@ -337,6 +348,15 @@ class StudentTask(Vocoding):
             mean, log_scale, parameters, key, draws=settings.draws
         )
         return jnp.mean(cross - losses.logistic_entropy(log_scale))
+
+    def _pitch_error(self, variables, targets, mel):
+        """Mean distance of the source's pitch, as a logarithm, where the recording has one."""
+        model = self.config.model
+        period, aperiodicity = audio.yin(targets, model.hop_length, model.periods)
+        frequency = self.network.apply(variables, mel, method="frequency")
+        is_voiced = (aperiodicity < _VOICED).astype(jnp.float32)
+        error = jnp.abs(jnp.log(frequency) + jnp.log(period))
+        return jnp.sum(is_voiced * error) / jnp.maximum(jnp.sum(is_voiced), 1.0)
 
     def _features(self, samples):
         """What a recognizer's convolutions make of sound: (batch, frames, n)."""

@@ -150,11 +150,13 @@ def distillation() -> ml_collections.ConfigDict:
     """What a student's loss is made of; see `deepaudio.tasks.vocoding.DistillationConfig`."""
     return ml_collections.ConfigDict(
         {
+            "kl": 1.0,
             "draws": 10,
             "power": 100.0,
             "spectral": 0.0,
             "style": 1.0,
             "contrastive": 0.3,
             "regularization": 4.0,
+            "pitch": 1.0,
         }
     )

@@ -55,6 +55,9 @@ def _student(config):
             "gate": 64,
             "noise": "logistic",
             "initial_scale": 0.05,
+            "source": 0,
+            "source_layers": 6,
+            "periods": (32.0, 230.0),
             **{
                 name: of_teacher[name]
                 for name in ("mels", "conditioning", "upsample", "context", "speakers")
@@ -90,6 +93,15 @@ def _voice():
     return config
 
 
+def _source():
+    config = _small(kl=0.0, power=0.0, spectral=1.0, style=0.0, contrastive=0.0)
+    config.model.update({"flows": (), "source": 256, "initial_scale": 0.005})
+    config.batch_size = 16
+    config.num_frames = 48
+    config.optimizer.schedule.update({"peak": 1e-3, "warmup_steps": 100})
+    return config
+
+
 def _small_gaussian():
     config = _small()
     config.model.noise = "gaussian"
@@ -111,5 +123,6 @@ VARIANTS = {
     "kl_power": functools.partial(_small, style=0.0, contrastive=0.0),
     "kl_power_style": functools.partial(_small, contrastive=0.0),
     "voice": _voice,
+    "source": _source,
     "smoke": _smoke,
 }
