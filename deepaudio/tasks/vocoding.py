@@ -172,20 +172,25 @@ class Vocoding:
             nepers = nepers / 2.0
         return (nepers - _MEL_MIDDLE) / (_MEL_MIDDLE - _MEL_LOW)
 
-    def split(self, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    def split(
+        self, batch: dict[str, jax.Array], margin: int | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """A batch's samples to learn, the network's mel frames around them, and the speakers.
 
         Args:
-            batch: `samples` (batch, n), `margin` frames and more at either side; `speakers`
-                (batch,) int32 or nothing.
+            batch: `samples` (batch, n) with a margin at either side; `speakers` (batch,) int32 or
+                nothing.
+            margin: Frames of that margin, at least the task's; the task's if not given.
 
         Returns:
             (batch, frames * hop_length), (batch, model margin + frames + model margin, mels), and
             (batch,) or None.
         """
-        samples = batch["samples"]
+        hop, needed = self.convention.hop_length, self.config.model.margin + self.reach
+        spare = ((self.margin if margin is None else margin) - needed) * hop
+        samples = batch["samples"][:, spare : batch["samples"].shape[1] - spare]
         mel = audio.convention_mel(samples, self.convention)[:, self.reach : -self.reach]
-        side = self.margin * self.convention.hop_length
+        side = needed * hop
         speakers = batch["speakers"] if self.config.model.speakers else None
         return samples[:, side:-side], self.normalized(mel), speakers
 
@@ -284,6 +289,12 @@ class StudentTask(Vocoding):
                 )
         self._listener = listener
 
+    @property
+    def margin(self) -> int:
+        """Frames at either side of what is learned: as many as the student and teacher need."""
+        own = super().margin
+        return own if self.teacher is None else max(own, self.teacher.margin)
+
     def loss(
         self, params: Any, model_state: Any, batch: dict[str, jax.Array], key: jax.Array
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
@@ -337,7 +348,7 @@ class StudentTask(Vocoding):
         if self.teacher is None:
             raise ValueError("a student needs a teacher to learn from")
         settings = self.config.distillation
-        _, mel, speakers = self.teacher.split(batch)
+        _, mel, speakers = self.teacher.split(batch, self.margin)
         parameters = self.teacher.network.apply(self._teacher_variables, samples, mel, speakers)
         if self.config.model.noise == "gaussian":
             each = losses.gaussian_regularized_kl(

@@ -173,6 +173,21 @@ def test_a_source_learns_the_pitch_from_its_loss(rng):
     assert away[1.0] < 0.05 < 4 * away[1.0] < away[0.0], away
 
 
+@pytest.mark.parametrize("layers", [0, 4])
+def test_teacher_and_student_hear_the_same_frames(rng, layers):
+    """Whichever needs the wider margin: both judge the very samples of the recording."""
+    task = student_task(source=4, source_layers=layers, context=0)
+    batch = sound(rng, task)
+    targets, mel, _ = task.split(batch)
+    theirs, heard, _ = task.teacher.split(batch, task.margin)
+    np.testing.assert_array_equal(targets, theirs)
+    sides = task.config.model.margin, task.teacher.config.model.margin
+    assert sides[0] != sides[1]
+    np.testing.assert_allclose(
+        mel[:, sides[0] : -sides[0]], heard[:, sides[1] : -sides[1]], atol=1e-5
+    )
+
+
 def test_a_source_learns_from_spectra_alone(rng):
     """With no teacher: what its divergence would need is not looked for."""
     settings = dataclasses.replace(ALONE, kl=0.0, spectral=1.0)
@@ -235,7 +250,7 @@ def test_each_part_of_a_student_s_loss_counts(rng):
     every = vocoding.DistillationConfig(
         kl=0.5, draws=2, power=2.0, spectral=1.5, style=3.0, contrastive=0.25, pitch=0.75
     )
-    task = student_task(every, listener(), source=4, source_layers=1)
+    task = student_task(every, listener(), source=4, source_layers=3)
     batch = sound(rng, task)
     params = task.init(jax.random.key(0))["params"]
     total, (parts, _) = task.loss(params, {}, batch, jax.random.key(2))
