@@ -28,6 +28,9 @@ from deepaudio.tasks.vocoding import StudentTask, TeacherTask
 from experiments import _arguments, _vocoding, records
 from experiments.configs import parallel_wavenet, wavenet
 
+# Variants of students without a teacher of the same name.
+_TEACHERS = {"source": "small", "voice": "small"}
+
 
 def student_run(task: StudentTask, batch: int, frames: int) -> Callable[[], Any]:
     """A compiled student from mel frames to samples, ready to be timed."""
@@ -61,7 +64,8 @@ def measure(
     """Times both networks at every batch size.
 
     Args:
-        variant: Of both configurations.
+        variant: Of both configurations; students that only have a variant beside `small`'s
+            teacher.
         batch_sizes: Sounds at a time.
         frames: Mel frames that the student turns into sound.
         teacher_frames: Mel frames that the teacher does.
@@ -75,7 +79,7 @@ def measure(
         ValueError: There is no such variant.
     """
     student = _vocoding.make_task(parallel_wavenet.get_config(variant))
-    teacher = _vocoding.make_task(wavenet.get_config(variant))
+    teacher = _vocoding.make_task(wavenet.get_config(_TEACHERS.get(variant, variant)))
     hop, rate = student.convention.hop_length, student.convention.sample_rate
     rows = []
     for batch in track(batch_sizes, "timing", console=Console(stderr=True)):
@@ -114,7 +118,7 @@ def measure(
 
 def _define_flags() -> None:
     """Defines the command's flags; not on import, as other launchers use the same names."""
-    flags.DEFINE_string("variant", "small", "Of the configurations of both.")
+    flags.DEFINE_list("variant", ["small", "voice"], "Of the configurations of both.")
     flags.DEFINE_list("batch_sizes", ["1"], "Sounds at a time.")
     flags.DEFINE_integer("frames", 250, "Mel frames for the student.", lower_bound=1)
     flags.DEFINE_integer("teacher_frames", 20, "Mel frames for the teacher.", lower_bound=1)
@@ -128,18 +132,20 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     given = flags.FLAGS
     try:
-        rows = measure(
-            given.variant,
-            [int(size) for size in given.batch_sizes],
-            frames=given.frames,
-            teacher_frames=given.teacher_frames,
-            repetitions=given.repetitions,
-        )
+        rows = []
+        for variant in given.variant:
+            rows += measure(
+                variant,
+                [int(size) for size in given.batch_sizes],
+                frames=given.frames,
+                teacher_frames=given.teacher_frames,
+                repetitions=given.repetitions,
+            )
     except ValueError as error:
         sys.exit(f"benchmark_vocoder: {error}")
     for row in rows:
         print(
-            f"{row['network']:28} batch {row['batch_size']:3}: "
+            f"{row['variant']:8} {row['network']:28} batch {row['batch_size']:3}: "
             f"{row['samples_per_second']:12,.0f} samples/s, {row['times_real_time']:.2f} times "
             f"real time, {row['times_teacher']:.1f} times the teacher"
         )

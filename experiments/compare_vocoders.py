@@ -7,8 +7,12 @@ on the same data from the same seed, and scores them by copy synthesis of held-o
 `experiments.evaluate_voice` does. The paper has listeners judge the same four: KL alone, with the
 power loss, with the perceptual loss, with the contrastive loss. Arms that are done are not trained
 again, a half-done one goes on. Needs the extra `voice`. Writes the record `vocoder_ablation`.
+
+From noise, students of the variant `small` need days on two CPU cores. With `--init_from=STUDENT`,
+a run or weights, all begin from it, are of its size, and the table has it as it was.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +42,7 @@ def compare(
     *,
     split: str,
     limit: int | None,
+    init_from: str | None = None,
     changes: dict[str, Any] | None = None,
     score: Any = evaluation.score_voice,
 ) -> list[dict[str, Any]]:
@@ -50,27 +55,37 @@ def compare(
         num_steps: Steps of every arm.
         split: The manifest to score on.
         limit: The most utterances to score on.
+        init_from: A student, weights or a training run, that all begin from.
         changes: Settings of all arms that differ from their variants, by dotted name.
         score: As `evaluate_voice.evaluate` takes it.
 
     Returns:
-        A row for each arm: `loss`, `steps` and mean scores; and one for the teacher.
+        A row for each arm: `loss`, `steps` and mean scores; and one for the teacher and, if they
+        begin from a student, for that.
     """
-    runs = {}
+    runs, begun = {}, evaluate_voice.load(init_from) if init_from else None
     for name, variant in ARMS.items():
         config = parallel_wavenet.get_config(variant)
+        if begun:
+            config.model.update(dataclasses.asdict(begun.task.config.model))
+            config.init_from = init_from
         config.update_from_flattened_dict(changes or {})
         config.data_dir, config.teacher = data_dir, teacher
         config.num_steps = config.evaluate_every = num_steps
         train.train_whole(config, workdir / variant)
         runs[name] = Vocoder(*restore.restore(workdir / variant))
+    if begun:
+        runs["the student that all begin from"] = begun
     runs["the teacher"] = evaluate_voice.load(teacher)
     convention = runs["the teacher"].convention
     utterances = data.read_manifest(Path(data_dir) / f"{split}.jsonl")[:limit]
     sounds = list(voice_pipeline.whole_utterances(utterances, convention=convention))
     makers = {name: _maker(vocoder) for name, vocoder in runs.items()}
     found = evaluate_voice.evaluate(makers, sounds, convention, score)
-    return [{"loss": name, "steps": num_steps, **scores} for name, scores, _ in found]
+    return [
+        {"loss": name, "steps": num_steps if name in ARMS else None, **scores}
+        for name, scores, _ in found
+    ]
 
 
 def _maker(vocoder: Vocoder) -> evaluate_voice.Resynthesis:
@@ -85,6 +100,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("split", "prompts_validation", "Which manifest to score on.")
     flags.DEFINE_integer("num_steps", 1000, "Steps of every arm.", lower_bound=2)
     flags.DEFINE_integer("limit", None, "Score only so many utterances.", lower_bound=1)
+    flags.DEFINE_string("init_from", None, "A student that all begin from: weights or a run.")
     flags.DEFINE_string("record", "vocoder_ablation", "Name of the record.")
 
 
@@ -101,6 +117,7 @@ def main(argv: list[str]) -> None:
             given.num_steps,
             split=given.split,
             limit=given.limit,
+            init_from=given.init_from,
         )
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         sys.exit(f"compare_vocoders: {error}")

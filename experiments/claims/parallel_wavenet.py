@@ -21,15 +21,16 @@ _SCORERS = ("pesq", "pystoi", "pyworld")
 # The teacher's PESQ less this, and times real time on a graphics card.
 _MARGIN, _REAL_TIME = 0.2, 20.0
 _TRIED = (
-    "The package's vocoder has had 4,000 steps of its teacher and 1,891 of the student's, about "
-    "two hours each on two CPU cores; both still hiss."
+    "The package's student begins from a source and a filter, which the paper's does not; four of "
+    "the paper's flows alone, 1,891 steps in about two hours on two CPU cores, came to PESQ 1.13 "
+    "and STOI 0.74, far below Griffin and Lim's."
 )
 
 
 def _measure(setting: Setting) -> Outcome:
     scores, of_quality = _quality(setting)
     speeds = benchmark_vocoder.measure(
-        setting.pick("smoke", "small", "paper"),
+        setting.pick("smoke", "voice", "paper"),
         setting.pick([1], [1], [1, 32]),
         frames=setting.pick(4, 250, 250),
         teacher_frames=setting.pick(1, 20, 20),

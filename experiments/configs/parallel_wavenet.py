@@ -28,7 +28,8 @@ import ml_collections
 
 from experiments.configs import common, wavenet
 
-# Where the divergence, nats a sample, and the spectral loss pull about equally.
+# Of which a tenth of the divergence, nats a sample, does not pull the spectra away again: with all
+# of it the spectral loss rose from 0.80 to 1.02 in 40 steps.
 SPECTRAL = 4.0
 
 
@@ -91,7 +92,7 @@ def _small(**distillation):
 def _voice():
     config = _source()
     config.model.flows = (10, 10)
-    config.distillation.update({"kl": 1.0, "draws": 4, "spectral": SPECTRAL, "pitch": SPECTRAL})
+    config.distillation.update({"kl": 0.1, "draws": 4, "spectral": SPECTRAL, "pitch": SPECTRAL})
     config.batch_size = 8
     config.num_frames = 32
     config.optimizer.schedule.update({"peak": 3e-4, "warmup_steps": 50})

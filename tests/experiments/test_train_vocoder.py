@@ -116,6 +116,16 @@ def test_students_are_compared_loss_by_loss(corpus, teacher, tmp_path, monkeypat
     assert [row["loss"] for row in rows] == [*arms, "the teacher"]
     assert all(row["metric/loudness"] > 0 for row in rows)
     assert rows[0]["metric/loudness"] != rows[1]["metric/loudness"]
+    # And on from one of them, of its size though the changes do not say so.
+    first = rows[0]
+    changes = {name: value for name, value in changes.items() if "model" not in name}
+    rows = compare_vocoders.compare(
+        str(corpus), str(teacher), tmp_path / "on", 2, split="prompts_test", limit=2,
+        init_from=str(tmp_path / "kl_alone"), changes=changes,
+        score=lambda reference, estimate, *rest: {"metric/loudness": float(estimate.std())},
+    )  # fmt: skip
+    assert [row["steps"] for row in rows] == [2, 2, None, None]
+    assert rows[2]["metric/loudness"] == first["metric/loudness"] != rows[0]["metric/loudness"]
 
 
 def test_too_few_speakers_are_refused(corpus):
