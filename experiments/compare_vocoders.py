@@ -8,8 +8,8 @@ on the same data from the same seed, and scores them by copy synthesis of held-o
 power loss, with the perceptual loss, with the contrastive loss. Arms that are done are not trained
 again, a half-done one goes on. Needs the extra `voice`. Writes the record `vocoder_ablation`.
 
-From noise, students of the variant `small` need days on two CPU cores. With `--init_from=STUDENT`,
-a run or weights, all begin from it, are of its size, and the table has it as it was.
+With `--init_from=STUDENT`, a run or weights, all begin from it, are of its size, and the table has
+it as it was: for machines on which students of the variant `small`, from noise, take too long.
 """
 
 import dataclasses

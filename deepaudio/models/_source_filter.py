@@ -130,11 +130,6 @@ class SourceFilter(nn.Module):
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
-    @property
-    def margin(self) -> int:
-        """Frames that must be given at either side of those that become sound."""
-        return source_margin(self.layers)
-
     def setup(self):
         """Declares the convolutions."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}

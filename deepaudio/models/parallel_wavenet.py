@@ -76,6 +76,8 @@ class ParallelWaveNetConfig:
             raise ValueError(f"filter_width={self.filter_width} must be at least 2")
         if self.speakers < 0 or self.context < 0:
             raise ValueError(f"{self.speakers=} and {self.context=} must be at least 0")
+        if self.speakers and not self.flows:
+            raise ValueError(f"{self.speakers=}: a source alone does not tell speakers apart")
         if not self.upsample or min(self.upsample) < 1:
             raise ValueError(f"upsample={self.upsample} must be factors of at least 1")
         if self.source:
@@ -190,7 +192,7 @@ class ParallelWaveNet(nn.Module):
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if c.flows:
             self.upsampler = Upsampler(c.conditioning, c.upsample, c.context, **dtypes)
-        if c.flows and c.speakers:
+        if c.speakers:
             self.speaker = nn.Embed(c.speakers, c.conditioning, **dtypes)
         if c.source:
             self.source = SourceFilter(

@@ -21,9 +21,12 @@ _SCORERS = ("pesq", "pystoi", "pyworld")
 # The teacher's PESQ less this, and times real time on a graphics card.
 _MARGIN, _REAL_TIME = 0.2, 20.0
 _TRIED = (
-    "The package's student begins from a source and a filter, which the paper's does not; four of "
-    "the paper's flows alone, 1,891 steps in about two hours on two CPU cores, came to PESQ 1.13 "
-    "and STOI 0.74, far below Griffin and Lim's."
+    "What lifts the package's student above Griffin and Lim's algorithm is its first flow, a "
+    "source and a filter, which the paper's does not have and which learns from recordings: on 12 "
+    "held-out utterances it came to PESQ 2.81 before any distillation, with two more flows and "
+    "the teacher's divergence to 2.84. So this says little for distillation, from a teacher that "
+    "is itself far below both. Four of the paper's flows alone, 1,891 steps in about two hours on "
+    "two CPU cores, came to PESQ 1.13 and STOI 0.74."
 )
 
 

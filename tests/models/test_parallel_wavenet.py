@@ -44,7 +44,9 @@ def made(rng, trained=True, **changes):
 @BY_SOURCE
 def test_samples_are_the_noise_scaled_and_shifted(rng, changes):
     """x_t = mu_tot + s_tot z_t, with the composition of all flows (equation 6)."""
-    network, variables, noise, mel, speakers = made(rng, speakers=3, **changes)
+    network, variables, noise, mel, speakers = made(
+        rng, speakers=3 if changes.get("flows", SMALL.flows) else 0, **changes
+    )
     samples, mean, log_scale = network.apply(variables, noise, mel, speakers)
     np.testing.assert_allclose(samples, mean + jnp.exp(log_scale) * noise, rtol=1e-4, atol=1e-4)
 
@@ -149,6 +151,7 @@ def test_noise_is_standard():
         ({"gate": 0}, "gate=0"),
         ({"filter_width": 1}, "filter_width=1"),
         ({"source": -1}, "source=-1"),
+        ({**SOURCE, "flows": (), "speakers": 2}, "self.speakers=2"),
         ({**SOURCE, "periods": (9.0, 4.0)}, r"periods=\(9.0, 4.0\)"),
         ({**SOURCE, "upsample": (3, 3)}, "even number of samples"),
     ],

@@ -76,7 +76,7 @@ def transcriber_weights(path):
 def vocoder_weights(path):
     model = vocoding.make_model_config(
         "parallel_wavenet", conditioning=4, upsample=(16, 16), context=1, filter_width=2,
-        cycle=3, residual=6, gate=6, flows=(3, 3),
+        cycle=3, residual=6, gate=6, flows=(3,), source=6, source_layers=1,
     )  # fmt: skip
     task = vocoding.StudentTask(vocoding.VocodingConfig(model=model))
     models.save_weights(path, drawn(task), task.config.to_dict())

@@ -75,7 +75,7 @@ def test_a_multipart_file_is_as_good_as_a_body(client, noise):
 
 
 def test_vocode_resynthesizes_and_reads_mel(client, weights, noise):
-    pcm, served = noise(2), client()
+    pcm, served = noise(6), client()  # two pieces, between which a phase is handed on
     vocoder = load_vocoder(weights["vocoder"])
     mel = vocoder.mel(as_floats(pcm))
     expected = vocoder.vocode(mel, seed=3, temperature=0.5)
