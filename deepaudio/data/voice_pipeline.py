@@ -17,6 +17,8 @@ _TRIES = 20
 # How many crops are tried for one that is not nearly silent, which is below this, -50 dB.
 _CROP_TRIES = 4
 _QUIET_RMS = 10 ** (-50 / 20)
+# Corpora whose sound takes less than this many bytes are read once and kept.
+_KEPT_BYTES = 2**30
 # Streams of random numbers.
 _ORDER_STREAM, _MEMBER_STREAM = 0, 1
 
@@ -217,10 +219,13 @@ class _Crops:
     num_epochs: int | None
 
     def __post_init__(self):
-        """Counts the batches of an epoch."""
+        """Counts the batches of an epoch, and decides what is kept in memory."""
         self.batches_per_epoch = math.ceil(len(self.entries) / (self.batch_size * self.shard[1]))
         # Neighbouring epochs are prepared at once around the end of the first of them.
         self.order = functools.lru_cache(maxsize=2)(self._order)
+        self.read = self.reader.read
+        if 4 * self.reader.sample_rate * self.reader.report.seconds < _KEPT_BYTES:
+            self.read = functools.cache(self.reader.read)
 
     def __len__(self) -> int:
         """The number of batches; of an endless sequence, one that nobody counts to."""
@@ -257,7 +262,7 @@ class _Crops:
         """Return a voice and its sound, or if that is broken, those of another."""
         for _ in range(_TRIES):
             voice = self.voices[place]
-            samples = self.reader.read(voice.utterance)
+            samples = self.read(voice.utterance)
             if samples is not None:
                 return voice, samples
             place = int(rng.choice(self.entries))

@@ -7,6 +7,7 @@
 Variants, after the colon:
     paper            The paper's teacher, 30 layers, 512 channels, 24 kHz: a week on eight GPUs.
     small            18 layers of 32 channels, 16 kHz: hours on two CPU cores.
+    medium           20 layers of 64 channels, 16 kHz: minutes on a GPU.
     small_gaussian   The same with a Gaussian output, for a Gaussian student (ClariNet).
     small_mu_law     The same with 8-bit codes, as in the first WaveNet.
     smoke            A minute on two cores, to see the loss fall.
@@ -96,6 +97,23 @@ def _small(output="mixture_of_logistics"):
     return config
 
 
+def _medium():
+    config = _small()
+    config.model.update(
+        {"layers": 20, "cycle": 10, "residual": 64, "gate": 64, "skip": 256, "conditioning": 64}
+    )
+    config.batch_size = 16
+    config.num_frames = 32  # 8,192 samples
+    config.num_threads = 4
+    config.num_steps = 25_000
+    config.optimizer.schedule.update({"peak": 1e-3, "decay_share": 0.3})
+    config.average_decay = 0.9995
+    config.checkpoint_every = 2000
+    config.keep_every = None
+    config.evaluate_every = 5000
+    return config
+
+
 def _smoke():
     config = _small()
     config.model.update({"layers": 6, "cycle": 6, "residual": 16, "gate": 16, "skip": 16})
@@ -114,6 +132,7 @@ def _smoke():
 VARIANTS = {
     "paper": _paper,
     "small": _small,
+    "medium": _medium,
     "small_gaussian": functools.partial(_small, "gaussian"),
     "small_mu_law": functools.partial(_small, "mu_law"),
     "smoke": _smoke,
