@@ -12,8 +12,6 @@ samples a second for its teacher and over 500,000 for its student (P100, batch 1
 import functools
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,27 +24,27 @@ from rich.progress import track
 from deepaudio.models import draw_noise, generate, num_uniforms
 from deepaudio.tasks.vocoding import StudentTask, TeacherTask
 from experiments import _arguments, _vocoding, records
+from experiments._turns import Run, take_turns
 from experiments.configs import parallel_wavenet, wavenet
 
 # Variants of students without a teacher of the same name.
 _TEACHERS = {"source": "small", "voice": "small"}
 
 
-def student_run(task: StudentTask, batch: int, frames: int) -> Callable[[], Any]:
+def student_run(task: StudentTask, batch: int, frames: int) -> Run:
     """A compiled student from mel frames to samples, ready to be timed."""
     model = task.config.model
     variables = task.init(jax.random.key(0))
     mel = jnp.zeros((batch, frames + 2 * model.margin, model.mels))
 
-    @jax.jit
     def run(variables, mel, key):
         noise = draw_noise(key, (batch, frames * model.hop_length), model.noise)
         return task.network.apply(variables, noise, mel)[0]
 
-    return lambda: jax.block_until_ready(run(variables, mel, jax.random.key(1)))
+    return _compiled(run, variables, mel, jax.random.key(1))
 
 
-def teacher_run(task: TeacherTask, batch: int, frames: int) -> Callable[[], Any]:
+def teacher_run(task: TeacherTask, batch: int, frames: int) -> Run:
     """The compiled scan that samples from a teacher, ready to be timed."""
     model = task.config.model
     variables = task.init(jax.random.key(0))
@@ -54,8 +52,12 @@ def teacher_run(task: TeacherTask, batch: int, frames: int) -> Callable[[], Any]
     conditioning = task.network.apply(variables, mel, method="condition")
     shape = (*conditioning.shape[:2], num_uniforms(model.output))
     uniforms = jax.random.uniform(jax.random.key(1), shape)
-    run = jax.jit(functools.partial(generate, task.network))
-    return lambda: jax.block_until_ready(run(variables, conditioning, uniforms))
+    return _compiled(functools.partial(generate, task.network), variables, conditioning, uniforms)
+
+
+def _compiled(function, *arguments) -> Run:
+    program = jax.jit(function).lower(*arguments).compile()
+    return lambda: jax.block_until_ready(program(*arguments))
 
 
 def measure(
@@ -84,21 +86,16 @@ def measure(
     rows = []
     for batch in track(batch_sizes, "timing", console=Console(stderr=True)):
         runs = {
-            "student": (student_run(student, batch, frames), frames * hop),
-            "teacher, a sample at a time": (
-                teacher_run(teacher, batch, teacher_frames),
-                teacher_frames * hop,
-            ),
+            "student": student_run(student, batch, frames),
+            "teacher, a sample at a time": teacher_run(teacher, batch, teacher_frames),
         }
-        seconds = {name: [] for name in runs}
-        for turn in range(-1, repetitions):
-            for name in list(runs)[:: 1 if turn % 2 else -1]:
-                begin = time.perf_counter()
-                runs[name][0]()
-                if turn >= 0:
-                    seconds[name].append(time.perf_counter() - begin)
+        seconds = take_turns(runs, repetitions)
         # Seconds a sample in each turn, so that the ratio is of what met the same machine.
-        each = {name: np.array(times) / runs[name][1] for name, times in seconds.items()}
+        made = (frames * hop, teacher_frames * hop)
+        each = {
+            name: np.array(times) / number
+            for (name, times), number in zip(seconds.items(), made, strict=True)
+        }
         slow = each["teacher, a sample at a time"]
         for name, times in each.items():
             rows.append(

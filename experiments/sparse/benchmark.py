@@ -28,7 +28,7 @@ from rich.table import Table
 
 from deepaudio.kernels import sparse
 from experiments import _arguments, records
-from experiments.nbody.benchmark import take_turns
+from experiments._turns import Run, take_turns
 from experiments.sparse.machine_code import BATCHES, SHAPES, SPARSITIES, draw
 
 # NVIDIA's data sheets, bytes a second.
@@ -39,7 +39,6 @@ _CPU_PRODUCTS = 10
 GPU_ROUNDS = 30
 _TABLE_WIDTH = 100
 
-Run = Callable[[], Any]
 Product = Callable[[Any, jax.Array], jax.Array]
 
 
@@ -88,7 +87,6 @@ def in_turn(
     copies = [jax.tree.map(jnp.copy, jax.device_put(matrix)) for _ in range(number)]
     multiply = jax.jit(multiply)  # a kernel in a function of its own is compiled once for all
 
-    @jax.jit
     def run(copies, vectors):
         def once(_, carry):
             vectors, total = carry
@@ -103,7 +101,8 @@ def in_turn(
         return jax.lax.fori_loop(0, rounds, once, (vectors, jnp.zeros(shape.shape, shape.dtype)))
 
     placed = jax.device_put(vectors)
-    return lambda: jax.block_until_ready(run(copies, placed))
+    compiled = jax.jit(run).lower(copies, placed).compile()
+    return lambda: jax.block_until_ready(compiled(copies, placed))
 
 
 def csr_run(matrix: np.ndarray, vectors: np.ndarray, number: int) -> Run:
@@ -149,11 +148,16 @@ def rows_of(
     return rows
 
 
-def _case(outputs, inputs, sparsity, batch):
+@functools.lru_cache(maxsize=1)
+def _matrix(outputs, inputs, sparsity):
     matrix = draw(outputs, inputs, sparsity)
+    return matrix, sparse.pack(matrix)
+
+
+def _case(outputs, inputs, sparsity, batch):
+    matrix, packed = _matrix(outputs, inputs, sparsity)
     vectors = np.random.default_rng(1).normal(0, 1, (batch, inputs)).astype(np.float32)
     names = {"outputs": outputs, "inputs": inputs, "sparsity": sparsity, "batch": batch}
-    packed = sparse.pack(matrix)
     return {**names, "largest_error": error(packed, vectors)}, matrix, vectors, packed
 
 

@@ -38,7 +38,6 @@ def jax_run(
     weights = networks.make_weights(size, dtype)
     inputs = networks.make_inputs(size, streams, samples)
 
-    @jax.jit
     def run(weights, conditioning, uniforms):
         return wavenet.generate(
             weights,
@@ -49,7 +48,8 @@ def jax_run(
             implementation=implementation,
         )[0]
 
-    return lambda: jax.block_until_ready(run(weights, *inputs))
+    compiled = jax.jit(run).lower(weights, *inputs).compile()
+    return lambda: jax.block_until_ready(compiled(weights, *inputs))
 
 
 def torch_run(size: networks.Size, streams: int, samples: int) -> Run:

@@ -151,4 +151,4 @@ def test_memory_grows_with_bodies_not_with_pairs():
 
     for function in (energy, jax.grad(energy, argnums=(0, 1))):
         memory = jax.jit(function).lower(positions, masses).compile().memory_analysis()
-        assert memory.temp_size_in_bytes < 200 * number
+        assert memory.temp_size_in_bytes < 300 * number
