@@ -2,8 +2,9 @@
 
 XLA counts the body of a loop once, however often it runs, so the bodies of scans are counted apart
 and added as often as they run. Loops of unknown length still count once. Operations are those of
-the program as traced, since a compiled one hides some in calls of libraries; bytes are those of the
-compiled one, in which what is fused moves nothing.
+the program as traced, since a compiled one hides some in calls of libraries, and lowered for a CPU,
+as JAX cannot count them on other devices; bytes are those of the compiled one, in which what is
+fused moves nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,9 +27,8 @@ def compile_counted(function: Callable[..., Any], *arguments: Any) -> tuple[Any,
         The compiled program, and what a run of it does.
     """
     traced = jax.jit(function).trace(*arguments)
-    lowered = traced.lower()
-    compiled = lowered.compile()
-    once = Work(_flops(lowered), _bytes(compiled))
+    compiled = traced.lower().compile()
+    once = Work(_flops(function, *arguments), _bytes(compiled))
     return compiled, _with_loops(once, traced.jaxpr.jaxpr, _body)
 
 
@@ -40,7 +40,7 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
         *arguments: Trees of arrays or of `jax.ShapeDtypeStruct`.
     """
     traced = jax.jit(function).trace(*arguments)
-    once = Work(_flops(traced.lower()), 0.0)
+    once = Work(_flops(function, *arguments), 0.0)
     return _with_loops(once, traced.jaxpr.jaxpr, _body_flops).flops
 
 
@@ -56,20 +56,25 @@ def _with_loops(once: Work, jaxpr: Any, work_of: Callable[[Any], Work]) -> Work:
 
 
 def _body(body) -> Work:
-    lowered = _lowered(body)
-    return Work(_flops(lowered), _bytes(lowered.compile()))
+    function, shapes = _callable(body)
+    compiled = jax.jit(function).lower(*shapes).compile()
+    return Work(_flops(function, *shapes), _bytes(compiled))
 
 
 def _body_flops(body) -> Work:
-    return Work(_flops(_lowered(body)), 0.0)
+    function, shapes = _callable(body)
+    return Work(_flops(function, *shapes), 0.0)
 
 
-def _lowered(body):
+def _callable(body):
     shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in body.in_avals]
-    return jax.jit(core.jaxpr_as_fun(body)).lower(*shapes)
+    return core.jaxpr_as_fun(body), shapes
 
 
-def _flops(lowered) -> float:
+def _flops(function, *arguments) -> float:
+    shapes = jax.eval_shape(lambda *given: given, *arguments)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        lowered = jax.jit(function).lower(*shapes)
     return (lowered.cost_analysis() or {}).get("flops", 0.0)
 
 

@@ -17,8 +17,6 @@ FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "colab"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
 NAMES = ["distil", "galaxies", "recognize", "sparse_training", "transcribe"]
 COLAB = "https://colab.research.google.com/github/deepaudio/deepaudio/blob/main/experiments/colab"
-# What a notebook run by hand would not see: pytest's pictures without a display, eight devices.
-HIDDEN = ("MPLBACKEND", "XLA_FLAGS")
 
 
 class _ThisPython(AsyncKernelManager):
@@ -63,8 +61,9 @@ class Run:
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """`run(name)` executes a notebook in a folder of its own."""
-    for name in HIDDEN:
-        monkeypatch.delenv(name, raising=False)
+    # What a notebook run by hand would not see: pytest's pictures without a display, eight devices.
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
     monkeypatch.setenv("DEEPAUDIO_SMOKE", "1")
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))

@@ -42,7 +42,7 @@ def _train(repository, corpus, workdir, num_steps):
         subprocess.Popen(
             [*program, f"--process_id={number}"],
             cwd=repository,
-            env={**os.environ, "XLA_FLAGS": ""},
+            env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=1"},
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,

@@ -85,7 +85,9 @@ def main(run: Run, output: str) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(os.path.join(output, name), os.O_WRONLY | os.O_CREAT), number)
     devices = 2 // run.processes
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    os.environ["XLA_FLAGS"] = (
+        f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
+    )
     if run.processes > 1:
         jax.distributed.initialize(f"127.0.0.1:{run.port}", run.processes, run.index)
     if run.die_at is not None:

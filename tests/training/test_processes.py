@@ -24,7 +24,11 @@ def _free_port():
 
 def test_two_processes_equal_one(tmp_path, repository):
     output = tmp_path / "state.npz"
-    environment = {**os.environ, "PYTHONPATH": str(repository), "XLA_FLAGS": ""}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(repository),
+        "XLA_FLAGS": "--xla_backend_optimization_level=1",
+    }
     program = [sys.executable, _process.__file__, f"127.0.0.1:{_free_port()}", "2"]
     processes = [
         subprocess.Popen(
