@@ -1,6 +1,7 @@
 """Sound files and the front end that models listen through."""
 
 from deepaudio.audio._files import AudioError, duration, iter_blocks, read, read_span
+from deepaudio.audio._linear_prediction import levinson, predict, predictor, synthesize
 from deepaudio.audio._mel import MelConvention, check_mel, convention_mel, mel_convention
 from deepaudio.audio._pitch import yin
 from deepaudio.audio._resample import mono, resample
@@ -24,6 +25,7 @@ __all__ = [
     "convention_mel",
     "duration",
     "iter_blocks",
+    "levinson",
     "log_mel",
     "log_spectrogram",
     "mel_convention",
@@ -31,9 +33,12 @@ __all__ = [
     "mel_frequencies",
     "mel_spectrogram",
     "mono",
+    "predict",
+    "predictor",
     "read",
     "read_span",
     "resample",
     "stft",
+    "synthesize",
     "yin",
 ]

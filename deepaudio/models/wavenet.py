@@ -33,6 +33,8 @@ class WaveNetConfig:
         upsample: Samples a frame as a product of strides.
         context: Frames at either side of a frame that its conditioning sees.
         speakers: Speakers known by number; 0 for a model of one.
+        prediction: Order of the linear prediction whose errors the network says, not the samples
+            themselves; 0 for none. The task applies it.
     """
 
     layers: int = 30
@@ -48,6 +50,7 @@ class WaveNetConfig:
     upsample: tuple[int, ...] = (10, 30)
     context: int = 2
     speakers: int = 0
+    prediction: int = 0
 
     def __post_init__(self):
         """Checks the sizes.
@@ -63,8 +66,9 @@ class WaveNetConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.filter_width < 2:
             raise ValueError(f"filter_width={self.filter_width} must be at least 2")
-        if self.speakers < 0 or self.context < 0:
-            raise ValueError(f"{self.speakers=} and {self.context=} must be at least 0")
+        for name in ("speakers", "context", "prediction"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
         if not self.upsample or min(self.upsample) < 1:
             raise ValueError(f"upsample={self.upsample} must be factors of at least 1")
 

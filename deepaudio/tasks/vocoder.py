@@ -297,7 +297,7 @@ def _student_window(task, variables, window):
 
 def _sequential(task, variables, frames, settings):
     """How a teacher makes windows; it remembers what came before, so a window is all fresh."""
-    state = initial_state(task.network, 1)
+    state = initial_state(task.network, 1), jnp.zeros(task.config.model.prediction)
     seed, temperature, speaker = settings
     settings = jax.random.key(seed), temperature, jnp.array([speaker], jnp.int32)
 
@@ -319,6 +319,7 @@ def _teacher_window(task, variables, start, mel, state, key, temperature, speake
         speaker if model.speakers else None,
         method="condition",
     )
+    state, past = state
     frames = conditioning.shape[1] // model.hop_length
     keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(start + jnp.arange(frames))
     shape = (model.hop_length, num_uniforms(model.output))
@@ -331,7 +332,12 @@ def _teacher_window(task, variables, start, mel, state, key, temperature, speake
         state,
         temperature=temperature,
     )
-    return samples[0], state
+    samples = samples[0]
+    if model.prediction:
+        coefficients, log_scale = task.predictor(task.normalized(mel)[None])
+        scale = jnp.repeat(jnp.exp(log_scale[0]), samples.shape[0] // log_scale.shape[1])
+        samples, past = audio.synthesize(samples * scale, coefficients[0], past)
+    return jnp.clip(samples, -1.0, 1.0), (state, past)
 
 
 def load_vocoder(name: str | Path = DEFAULT_MODEL) -> Vocoder:

@@ -26,6 +26,9 @@ _MODELS = {
 # Natural logarithms of magnitudes that the networks see as -1 and 0: silence is about -11.5 in the
 # usual conventions, speech -6 to 1.
 _MEL_LOW, _MEL_MIDDLE = -10.0, -5.0
+# Standard deviations of linear prediction's errors that the network sees as 1: voices' pulses
+# reach 8.
+_LOUDEST_ERROR = 10.0
 # What is not periodic of a frame whose pitch can be relied on, less than this share.
 _VOICED = 0.25
 ModelConfig = WaveNetConfig | ParallelWaveNetConfig
@@ -196,7 +199,13 @@ class Vocoding:
 
 
 class TeacherTask(Vocoding):
-    """A WaveNet that learns the distribution of every sample given those before it."""
+    """A WaveNet that learns the distribution of every sample given those before it.
+
+    With linear prediction, of filters that follow from the mel frames alone, the network hears and
+    says its errors in units of their expected size: x_t = shift_t + scale_t u_t, where shift and
+    scale do not depend on the present. So loudness and spectral envelope are there before any
+    training (as in ExcitNet, arXiv 1811.04769), and the network learns what is left.
+    """
 
     def __init__(self, config: VocodingConfig):
         """Builds the network.
@@ -226,12 +235,46 @@ class TeacherTask(Vocoding):
         """
         del key
         samples, mel, speakers = self.split(batch)
-        parameters = self.network.apply({"params": params, **model_state}, samples, mel, speakers)
-        total = jnp.mean(self.negative_log_likelihood(parameters, samples))
+        shift, log_scale = self.prediction(samples, mel)
+        inner = (samples - shift) * jnp.exp(-log_scale)
+        parameters = self.network.apply({"params": params, **model_state}, inner, mel, speakers)
+        # A step of a sample is a larger step of what is divided by a small scale.
+        total = jnp.mean(self.negative_log_likelihood(parameters, inner) + log_scale)
         bits = total / math.log(2.0)
         if self.config.model.output == "gaussian":
             bits = bits + 15.0  # A step of 16 bits is 2^-15 wide.
         return total, ({"loss/total": total, "metric/bits": bits}, model_state)
+
+    def prediction(self, samples: jax.Array, mel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What linear prediction says of every sample, given those before it.
+
+        Args:
+            samples: (batch, frames * hop_length), silence before them.
+            mel: (batch, margin + frames + margin, mels) normalized.
+
+        Returns:
+            (batch, frames * hop_length) each: the shift, and the logarithm of the scale of what
+            the network says; zeros without prediction.
+        """
+        if not self.config.model.prediction:
+            return jnp.zeros_like(samples), jnp.zeros_like(samples)
+        coefficients, log_scale = self.predictor(mel)
+        shift = audio.predict(samples, coefficients)
+        return shift, jnp.repeat(log_scale, samples.shape[-1] // log_scale.shape[-1], axis=-1)
+
+    def predictor(self, mel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Coefficients and logarithms of scales, see `audio.predictor`, of normalized frames.
+
+        Args:
+            mel: (batch, margin + frames + margin, mels).
+
+        Returns:
+            (batch, parts, order) and (batch, parts).
+        """
+        side = self.config.model.margin - 1
+        nepers = mel[:, side : mel.shape[1] - side] * (_MEL_MIDDLE - _MEL_LOW) + _MEL_MIDDLE
+        found = audio.predictor(nepers, self.convention, self.config.model.prediction)
+        return found[0], found[1] + math.log(_LOUDEST_ERROR)
 
     def negative_log_likelihood(self, parameters: jax.Array, samples: jax.Array) -> jax.Array:
         """Nats of every sample: (…, n) parameters and (…) samples to (…)."""
@@ -349,6 +392,10 @@ class StudentTask(Vocoding):
             raise ValueError("a student needs a teacher to learn from")
         settings = self.config.distillation
         _, mel, speakers = self.teacher.split(batch, self.margin)
+        # The divergence is the same of what the teacher's network hears as of samples.
+        shift, log_unit = self.teacher.prediction(samples, mel)
+        samples, mean = ((x - shift) * jnp.exp(-log_unit) for x in (samples, mean))
+        log_scale = log_scale - log_unit
         parameters = self.teacher.network.apply(self._teacher_variables, samples, mel, speakers)
         if self.config.model.noise == "gaussian":
             each = losses.gaussian_regularized_kl(

@@ -7,6 +7,8 @@
 Variants, after the colon:
     paper            The paper's teacher, 30 layers, 512 channels, 24 kHz: a week on eight GPUs.
     small            18 layers of 32 channels, 16 kHz: hours on two CPU cores.
+    predicted        `small` on the errors of linear prediction, by filters that follow from the mel
+                     frames: half an hour.
     medium           20 layers of 64 channels, 16 kHz: minutes on a GPU.
     small_gaussian   The same with a Gaussian output, for a Gaussian student (ClariNet).
     small_mu_law     The same with 8-bit codes, as in the first WaveNet.
@@ -50,6 +52,7 @@ def _paper():
             "upsample": (10, 30),
             "context": 2,
             "speakers": 0,
+            "prediction": 0,
         }
     )
     config.batch_size = 32
@@ -97,6 +100,12 @@ def _small(output="mixture_of_logistics"):
     return config
 
 
+def _predicted():
+    config = _small()
+    config.model.prediction = 24
+    return config
+
+
 def _medium():
     config = _small()
     config.model.update(
@@ -132,6 +141,7 @@ def _smoke():
 VARIANTS = {
     "paper": _paper,
     "small": _small,
+    "predicted": _predicted,
     "medium": _medium,
     "small_gaussian": functools.partial(_small, "gaussian"),
     "small_mu_law": functools.partial(_small, "mu_law"),

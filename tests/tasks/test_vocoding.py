@@ -245,6 +245,79 @@ def test_a_part_gets_what_it_is_for(rng, part, weight, better):
     assert better(found[True], found[False]), found
 
 
+def test_a_predicting_teacher_s_density_is_one_of_samples(rng):
+    """The likelihoods of all values of the last sample, given those before, add up to one."""
+    task = teacher_task(prediction=8)
+    batch = sound(rng, task, frames=1, batch=1)
+    variables = task.init(jax.random.key(0))
+    samples, mel, _ = task.split(batch)
+    shift, log_scale = task.prediction(samples, mel)
+    unit = np.exp(float(log_scale[0, -1]))
+    # Where the network's values are from -1 to 1; what is beyond is in the outermost.
+    errors = np.concatenate([[-1.0], np.linspace(-0.999, 0.999, 1000), [1.0]])
+    tried = jnp.repeat(samples, len(errors), 0)
+    tried = tried.at[:, -1].set(jnp.asarray(shift[0, -1] + unit * errors, jnp.float32))
+    mel = jnp.repeat(mel, len(errors), 0)
+    again, log_scale = task.prediction(tried, mel)
+    np.testing.assert_allclose(again[:, -1], shift[0, -1], rtol=1e-5)
+    inner = (tried - again) * jnp.exp(-log_scale)
+    parameters = task.network.apply(variables, inner, mel)
+    nats = np.asarray(task.negative_log_likelihood(parameters, inner) + log_scale, np.float64)
+    likelihood = np.exp(-nats[:, -1])  # of a step of 16 bits
+    inside = likelihood[1:-1].sum() * 2.0**15 * (errors[2] - errors[1]) * unit
+    beyond = (likelihood[0] + likelihood[-1]) * unit
+    assert inside > 0.1
+    np.testing.assert_allclose(inside + beyond, 1.0, atol=0.01)
+    # And that is what the loss is made of.
+    loss, _ = task.loss(variables["params"], {}, batch, jax.random.key(0))
+    inner = (samples - shift) * jnp.exp(-log_scale[:1])
+    parameters = task.network.apply(variables, inner, mel[:1])
+    nats = task.negative_log_likelihood(parameters, inner) + log_scale[:1]
+    np.testing.assert_allclose(loss, nats.mean(), rtol=1e-5)
+
+
+def test_prediction_lets_an_untrained_teacher_know_the_loudness(rng):
+    """Sound of a tenth of the loudness takes a tenth's bits less, which a plain teacher cannot."""
+    for prediction, expected in ((0, 0.0), (8, np.log2(10.0))):
+        task = teacher_task(prediction=prediction)
+        batch = sound(rng, task)
+        params = task.init(jax.random.key(0))["params"]
+        quiet = {**batch, "samples": batch["samples"] / 10}
+        bits = [
+            float(jax.jit(task.loss)(params, {}, each, jax.random.key(0))[1][0]["metric/bits"])
+            for each in (batch, quiet)
+        ]
+        np.testing.assert_allclose(bits[0] - bits[1], expected, atol=0.35)
+
+
+def test_a_student_diverges_from_a_predicting_teacher_as_from_its_density(rng):
+    """The estimate beside a sum over values, at a teacher that says the same of every error."""
+    teacher = teacher_task(prediction=8, mixtures=1)
+    variables = jax.tree.map(jnp.zeros_like, teacher.init(jax.random.key(0)))
+    variables["params"]["parameters"]["bias"] = jnp.array([0.0, 0.02, -2.5])
+    config = vocoding.VocodingConfig(
+        model=STUDENT, distillation=dataclasses.replace(ALONE, draws=200)
+    )
+    task = vocoding.StudentTask(config, (teacher, variables))
+    batch = sound(rng, task, frames=1, batch=1)
+    targets, mel, _ = teacher.split(batch, task.margin)
+    mean, log_scale = 0.9 * targets, jnp.full_like(targets, -4.0)
+    found = task._divergence(targets, mean, log_scale, batch, jax.random.key(1))
+    shift, log_unit = (np.asarray(x, np.float64) for x in teacher.prediction(targets, mel))
+
+    def log_density(x, mean, log_scale):
+        z = (x - mean) / np.exp(log_scale)
+        return -np.abs(z) - log_scale - 2 * np.log1p(np.exp(-np.abs(z)))
+
+    offsets = np.linspace(-30, 30, 2001)[:, None, None] * np.exp(-4.0)
+    x = np.asarray(mean, np.float64) + offsets
+    by_student = log_density(x, np.asarray(mean, np.float64), -4.0)
+    by_teacher = log_density(x, shift + np.exp(log_unit) * 0.02, log_unit - 2.5)
+    width = offsets[1, 0, 0] - offsets[0, 0, 0]
+    expected = np.mean((np.exp(by_student) * (by_student - by_teacher)).sum(0) * width)
+    np.testing.assert_allclose(found, expected, rtol=0.02)
+
+
 def test_each_part_of_a_student_s_loss_counts(rng):
     """And those left out are not computed, nor in the sum."""
     every = vocoding.DistillationConfig(
@@ -333,8 +406,9 @@ class TestVocoder:
         np.testing.assert_allclose(short.vocode(mel), whole, atol=tolerance)
 
     @pytest.mark.usefixtures("short_pieces")
-    def test_a_teacher_s_pieces_have_none_either(self, rng):
-        task = teacher_task()
+    @pytest.mark.parametrize("prediction", [0, 8])
+    def test_a_teacher_s_pieces_have_none_either(self, rng, prediction):
+        task = teacher_task(prediction=prediction)
         voice = vocoder.Vocoder(task, task.init(jax.random.key(0)))
         mel = self.frames(rng, 9)
         pieces = list(voice.stream([mel[:4], mel[4:]], seed=1))
