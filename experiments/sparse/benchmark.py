@@ -87,6 +87,7 @@ def in_turn(
     copies = [jax.tree.map(jnp.copy, jax.device_put(matrix)) for _ in range(number)]
     multiply = jax.jit(multiply)  # a kernel in a function of its own is compiled once for all
 
+    @jax.jit
     def run(copies, vectors):
         def once(_, carry):
             vectors, total = carry
@@ -101,8 +102,7 @@ def in_turn(
         return jax.lax.fori_loop(0, rounds, once, (vectors, jnp.zeros(shape.shape, shape.dtype)))
 
     placed = jax.device_put(vectors)
-    compiled = jax.jit(run).lower(copies, placed).compile()
-    return lambda: jax.block_until_ready(compiled(copies, placed))
+    return lambda: jax.block_until_ready(run(copies, placed))
 
 
 def csr_run(matrix: np.ndarray, vectors: np.ndarray, number: int) -> Run:
