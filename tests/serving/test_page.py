@@ -381,7 +381,7 @@ def test_voices_side_by_side(small, visit, sound):
 
 def test_a_recording_that_the_browser_cannot_play(small, visit, rng, tmp_path):
     path = tmp_path / "noise.aiff"
-    soundfile.write(path, rng.normal(0, 0.1, 2 * RATE), RATE)
+    soundfile.write(path, rng.normal(0, 0.1, 6 * RATE), RATE)
     page = visit(small)
     page.set_input_files("#piano-file", path)
     is_transcribed(page)

@@ -91,6 +91,11 @@ export class Player extends EventTarget {
   }
 
   _begin() {
+    // Tones that are not there yet take a slow machine seconds, so they come before the time starts.
+    const soon = this._offset + AHEAD_SECONDS;
+    for (const { onset_seconds, offset_seconds, pitch } of this._notes) {
+      if (onset_seconds <= soon && offset_seconds > this._offset) this._tone(pitch);
+    }
     const begin = this._context.currentTime + START_SECONDS;
     const out = this._context.createGain(); // silences the notes under way at once
     out.connect(this._gains.notes);
@@ -101,8 +106,9 @@ export class Player extends EventTarget {
       session.recording.start(begin, this._offset);
     }
     this._session = session;
-    this._turn();
+    // Before the first turn, which may be the last.
     session.timer = setInterval(() => this._turn(), TURN_MILLISECONDS);
+    this._turn();
   }
 
   _end() {
