@@ -163,8 +163,13 @@ def test_a_second_interrupt_ends_at_once(task, batches, tmp_path):
     class Impatient(Interrupting, batches):
         signals = {6: [signal.SIGINT, signal.SIGINT]}
 
-    with pytest.raises(KeyboardInterrupt):
-        _train(task, Impatient(), tmp_path, _config(12))
+    # Whatever a test before has left there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _train(task, Impatient(), tmp_path, _config(12))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_run_outside_the_main_thread_leaves_signals_alone(task, batches, tmp_path):
