@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from deepaudio import audio
-from deepaudio.data import Utterance, read_ljspeech, read_manifest, read_vctk
+from deepaudio.data import Utterance, read_ljspeech, read_manifest, read_vctk, voice_pipeline
 from deepaudio.data.voice_pipeline import make_dataset, speaker_names, whole_utterances
 
 CONVENTION = audio.mel_convention("hifigan_16k")
@@ -61,6 +61,22 @@ def locate(utterances, row):
             if np.array_equal(whole[start : start + 8], wanted):
                 return utterance, whole, int(start)
     raise AssertionError("of no utterance")
+
+
+@pytest.mark.parametrize(("kept_bytes", "reads"), [(2**30, 11), (0, 24)])
+def test_a_small_corpus_is_read_once(corpus, monkeypatch, kept_bytes, reads):
+    """And one that is too large for that, for every crop."""
+    monkeypatch.setattr(voice_pipeline, "_KEPT_BYTES", kept_bytes)
+    paths, read = [], audio.read
+
+    def counted(path, **settings):
+        paths.append(path)
+        return read(path, **settings)
+
+    monkeypatch.setattr(audio, "read", counted)
+    # An utterance a crop: two epochs of three batches of four.
+    batches = list(dataset(corpus, num_epochs=2, shuffle=False))
+    assert len(batches) == 6 and len(paths) == reads and len(set(paths)) == 11
 
 
 def test_crops_hold_the_sound_and_what_is_around_it(corpus):
